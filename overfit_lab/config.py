@@ -1,0 +1,377 @@
+"""Schemas of the configuration: what a key may hold, checked before anything else happens.
+
+The values themselves stand in `conf/*.yaml`; the schemas have no defaults, so that there is one place to look a
+default up. A key that is added in a later version gets its former behaviour as a default here: then old run ids keep
+their meaning, see `run_id`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pkgutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import quote
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
+from pydantic_core import ErrorDetails
+
+from overfit_lab.errors import UserError
+
+Problem = Literal["binary", "multiclass", "multilabel", "regression", "unit_regression"]
+LossName = Literal["binary_cross_entropy", "categorical_cross_entropy", "mean_squared_error"]
+Activation = Literal["relu", "tanh", "sigmoid", "gelu", "elu", "leaky_relu", "silu", "quadratic"]
+
+
+def _in_open_interval(value: float) -> float:
+    if not 0 < value < 1:
+        raise ValueError("above 0 and below 1")
+    return value
+
+
+def _in_half_open_interval(value: float) -> float:
+    if not 0 <= value < 1:
+        raise ValueError("at least 0 and below 1")
+    return value
+
+
+Fraction = Annotated[float, AfterValidator(_in_open_interval)]
+Rate = Annotated[float, AfterValidator(_in_half_open_interval)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+
+
+class Section(BaseModel):
+    """A part of the configuration: unknown keys, other types and values out of range are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, populate_by_name=True)
+
+
+class Targeted(Section):
+    """A section that may name a Python object to call, with every further key as one of its arguments."""
+
+    model_config = ConfigDict(extra="allow")
+
+    target: str | None = Field(alias="_target_")
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The keys that the schema does not know: arguments of the target."""
+        return dict(self.model_extra or {})
+
+
+class BundledData(Section):
+    """A data set that comes with the package, by its name."""
+
+    name: str = Field(min_length=1)
+    scale_inputs: bool
+    scale_targets: bool
+
+
+class CustomData(Targeted):
+    """The user's own data: a function by its dotted path that returns a Source."""
+
+    name: str = Field(min_length=1)
+    scale_inputs: bool
+    scale_targets: bool
+
+
+class _Splitting(Section):
+    # Zero is allowed: then there is no test set, and no final test either.
+    test_fraction: Rate
+    repeats: Count
+    seed: Seed
+    stratify: Literal["auto"] | bool
+
+
+class HoldoutSplit(_Splitting):
+    """One validation set: val_fraction of the development rows."""
+
+    kind: Literal["holdout"]
+    val_fraction: Fraction
+
+
+class KFoldSplit(_Splitting):
+    """Every development row is a validation row of exactly one of the folds."""
+
+    kind: Literal["kfold"]
+    folds: int = Field(ge=2)
+
+
+class MLPModel(Section):
+    """Hidden layers of one width."""
+
+    target: Literal["overfit_lab.model.MLP"] = Field(alias="_target_")
+    width: Count
+    depth: Count
+    activation: Activation
+    dropout: Rate
+
+
+class LinearModel(Section):
+    """No hidden layer."""
+
+    target: Literal["overfit_lab.model.Linear"] = Field(alias="_target_")
+
+
+class CustomModel(Targeted):
+    """The user's own network: a class by its dotted path."""
+
+    target: str = Field(alias="_target_")
+
+
+class TaskConfig(Section):
+    """The problem type; `auto` takes what the source says."""
+
+    name: Literal["auto", Problem]
+    loss: Literal["auto", LossName]
+    metrics: Literal["auto"] | list[str]
+
+
+class NoPenalty(Section):
+    """The loss alone."""
+
+    kind: Literal["none"]
+
+
+class _Penalty(Section):
+    alpha: NonNegative
+    # Patterns over parameter names, as in fnmatch. They win over the module types.
+    include: list[str]
+    exclude: list[str]
+
+
+class L2Penalty(_Penalty):
+    """The penalty alpha / 2 * ||w||^2."""
+
+    kind: Literal["l2"]
+
+
+class L1Penalty(_Penalty):
+    """The penalty alpha * ||w||_1."""
+
+    kind: Literal["l1"]
+
+
+class ElasticNetPenalty(_Penalty):
+    """The penalty alpha * (l1_ratio * ||w||_1 + (1 - l1_ratio) / 2 * ||w||^2)."""
+
+    kind: Literal["elastic_net"]
+    l1_ratio: float = Field(ge=0, le=1)
+
+
+class _Optimizer(Section):
+    lr: Positive
+
+
+class SGD(_Optimizer):
+    """Plain stochastic gradient descent."""
+
+    kind: Literal["sgd"]
+
+
+class Momentum(_Optimizer):
+    """Stochastic gradient descent with momentum."""
+
+    kind: Literal["momentum"]
+    momentum: Rate
+    nesterov: bool
+
+
+class Adam(_Optimizer):
+    """Adam; a penalty enters through the gradient (coupled)."""
+
+    kind: Literal["adam"]
+    beta1: Rate
+    beta2: Rate
+    eps: Positive
+
+
+class AdamW(_Optimizer):
+    """Adam with decoupled decay: weights shrink by lr * decoupled_decay a step, beside any penalty."""
+
+    kind: Literal["adamw"]
+    beta1: Rate
+    beta2: Rate
+    eps: Positive
+    decoupled_decay: NonNegative
+
+
+class RMSprop(_Optimizer):
+    """RMSprop; `smoothing` is the decay of the squared gradient's average."""
+
+    kind: Literal["rmsprop"]
+    smoothing: Rate
+    eps: Positive
+
+
+class TrainingConfig(Section):
+    """Length of a fit and what is measured on the way."""
+
+    epochs: Count
+    batch_size: Count
+    # Train rows beyond this number are measured on a fixed subset, as large as the validation set.
+    max_train_rows_measured: Count
+    # Seconds between checkpoints; it does not touch the result.
+    checkpoint_seconds: NonNegative
+
+
+class TrainerConfig(Section):
+    """What Lightning's Trainer is told; always one device for one process."""
+
+    # Curves are summed in double precision, which Apple's mps does not have.
+    accelerator: Literal["auto", "cpu", "cuda"]
+    precision: Literal["32-true", "64-true", "bf16-mixed"]
+
+
+class StudyConfig(Section):
+    """Where the study lies, and whether its report is rebuilt after training."""
+
+    name: str = Field(min_length=1, max_length=100)
+    root: str = Field(min_length=1)
+    report: bool
+
+    @property
+    def directory(self) -> Path:
+        """The study's folder; characters that a file name cannot hold are percent-encoded."""
+        folder = quote(self.name, safe=" !#$&'()+,;=@[]^_`{}~")
+        return Path(self.root) / ("%2E" + folder[1:] if folder.startswith(".") else folder)
+
+
+def _target(value: object) -> object:
+    if isinstance(value, Mapping):
+        return value.get("_target_", value.get("target"))
+    return getattr(value, "target", None)
+
+
+def _model_tag(value: object) -> str:
+    target = str(_target(value))
+    return target if target in {"overfit_lab.model.MLP", "overfit_lab.model.Linear"} else "custom"
+
+
+def _data_tag(value: object) -> str:
+    return "custom" if _target(value) is not None else "bundled"
+
+
+DataConfig = Annotated[
+    Annotated[BundledData, Tag("bundled")] | Annotated[CustomData, Tag("custom")], Discriminator(_data_tag)
+]
+SplitConfig = Annotated[HoldoutSplit | KFoldSplit, Field(discriminator="kind")]
+ModelConfig = Annotated[
+    Annotated[MLPModel, Tag("overfit_lab.model.MLP")]
+    | Annotated[LinearModel, Tag("overfit_lab.model.Linear")]
+    | Annotated[CustomModel, Tag("custom")],
+    Discriminator(_model_tag),
+]
+PenaltyConfig = Annotated[NoPenalty | L2Penalty | L1Penalty | ElasticNetPenalty, Field(discriminator="kind")]
+OptimizerConfig = Annotated[SGD | Momentum | Adam | AdamW | RMSprop, Field(discriminator="kind")]
+
+
+class Config(Section):
+    """Everything that one run is told."""
+
+    data: DataConfig
+    split: SplitConfig
+    model: ModelConfig
+    task: TaskConfig
+    penalty: PenaltyConfig
+    optimizer: OptimizerConfig
+    training: TrainingConfig
+    trainer: TrainerConfig
+    seed: Seed
+    study: StudyConfig
+
+
+def parse(values: Mapping[str, Any]) -> Config:
+    """Check a composed configuration.
+
+    Args:
+        values: Nested plain values, as Hydra composes them from `conf/` and the command line.
+
+    Raises:
+        UserError: A key is missing or unknown, or its value is not allowed. The first one found is named.
+    """
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise UserError(_sentence(error.errors())) from error
+
+
+def _sentence(errors: list[ErrorDetails]) -> str:
+    """Turn pydantic's errors about the first faulty key into `key=value: what is allowed`."""
+    key, first = _key(errors[0]), errors[0]
+    if first["type"] == "missing":
+        return f"{key} is missing; give it as {key}=..."
+    if first["type"] == "extra_forbidden":
+        return f"{key}={first['input']}: there is no such key"
+    if first["type"] == "union_tag_invalid":
+        return f"{key}.kind={first['ctx']['tag']}: allowed are {first['ctx']['expected_tags']}"
+    # A value that may be one of several types has an error for each.
+    same_key = [error["msg"] for error in errors if _key(error) == key]
+    texts = [text.removeprefix("Value error, ").removeprefix("Input should be ") for text in same_key]
+    return f"{key}={first['input']}: must be {' or '.join(texts)}"
+
+
+def _key(error: ErrorDetails) -> str:
+    return ".".join(str(part) for part in error["loc"] if not _is_tag(part))
+
+
+# pydantic names the chosen member of a union inside the path; a user has never seen these names.
+_TAGS = {
+    *("bundled", "custom", "overfit_lab.model.MLP", "overfit_lab.model.Linear", "holdout", "kfold", "bool"),
+    *("none", "l2", "l1", "elastic_net", "sgd", "momentum", "adam", "adamw", "rmsprop"),
+}
+
+
+def _is_tag(part: int | str) -> bool:
+    return part in _TAGS or (isinstance(part, str) and part.startswith(("literal[", "list[")))
+
+
+def run_id(config: Config) -> str:
+    """Name a run by its content: a short hash of all that matters to its result.
+
+    Keys at a default of the schema are left out, so a key that a later version adds does not rename old runs.
+    """
+    return _short_hash(_relevant(config))
+
+
+def config_id(config: Config) -> str:
+    """Name a configuration: as `run_id`, without the seed. Runs that share it differ in their seed alone."""
+    values = _relevant(config)
+    del values["seed"]
+    return _short_hash(values)
+
+
+def _relevant(config: Config) -> dict[str, Any]:
+    return config.model_dump(
+        exclude_defaults=True,
+        exclude={"study": True, "trainer": {"accelerator"}, "training": {"checkpoint_seconds"}},
+    )
+
+
+def _short_hash(values: Mapping[str, Any]) -> str:
+    text = json.dumps(values, sort_keys=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+def import_object(key: str, path: str) -> Any:  # noqa: ANN401 - it is whatever the user wrote
+    """Import the object that a `_target_` names.
+
+    Raises:
+        UserError: There is no such module or no such name in it.
+    """
+    try:
+        return pkgutil.resolve_name(path)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(f"{key}={path}: {error}; allowed is the dotted path of something importable") from error
+
+
+def conf_directory() -> Path:
+    """The folder of the YAML files: inside an installed package, or at the top of the repository."""
+    package = Path(__file__).resolve().parent
+    installed = package / "conf"
+    return installed if installed.is_dir() else package.parent / "conf"

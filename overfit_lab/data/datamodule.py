@@ -1,0 +1,198 @@
+"""The development rows of a split as tensors, fold by fold, and the batches that a cohort trains on.
+
+The DataModule is built from `DevelopmentRows`, which holds no test row: there is no way through it to the test set.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import lightning as L
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.model_selection import train_test_split
+from torch import Tensor
+
+from overfit_lab.config import Problem
+from overfit_lab.data.batches import BatchLoader
+from overfit_lab.data.scaling import Scaling, fit_scaling, no_scaling
+from overfit_lab.data.source import Source
+from overfit_lab.data.split import Rows, Split
+from overfit_lab.seeding import derive_seed
+
+
+class Stream(NamedTuple):
+    """The randomness of a fit: fits of one stream see the same rows in the same order, in whatever configuration."""
+
+    seed: int
+    repeat: int
+    fold: int
+
+
+@dataclass(frozen=True, eq=False)
+class DevelopmentFold:
+    """A fold whose row numbers count development rows, from 0."""
+
+    repeat: int
+    fold: int
+    train: Rows
+    val: Rows
+
+
+@dataclass(frozen=True, eq=False)
+class DevelopmentRows:
+    """What is left of a source once its test rows are sealed away.
+
+    Args:
+        problem: The problem type.
+        x: `rows x features`.
+        y: `rows` or `rows x targets`.
+        rows: `rows`, their numbers in the source.
+        folds: How they are cut.
+    """
+
+    problem: Problem
+    x: NDArray[np.float64]
+    y: NDArray[Any]
+    rows: Rows
+    folds: tuple[DevelopmentFold, ...]
+
+
+def seal(source: Source, split: Split) -> DevelopmentRows:
+    """Copy the development rows out of a source; the test rows stay behind."""
+    rows = split.development
+    folds = tuple(
+        DevelopmentFold(f.repeat, f.fold, np.searchsorted(rows, f.train), np.searchsorted(rows, f.val))
+        for f in split.folds
+    )
+    return DevelopmentRows(source.problem, source.x[rows], source.y[rows], rows, folds)
+
+
+@dataclass(frozen=True, eq=False)
+class StackedRows:
+    """The same part of several folds, stacked; shorter ones are padded at the end with copies of their first row.
+
+    Args:
+        x: `folds x rows x features`, scaled.
+        y: `folds x rows [x targets]`, scaled where the config says so.
+        sizes: `folds`, how many rows are real.
+    """
+
+    x: Tensor
+    y: Tensor
+    sizes: tuple[int, ...]
+
+    def to(self, device: torch.device) -> StackedRows:
+        """Move the tensors to a device."""
+        return StackedRows(self.x.to(device), self.y.to(device), self.sizes)
+
+
+class CohortDataModule(L.LightningDataModule):
+    """Batches and measured rows for the streams of a cohort.
+
+    A batch is a slice of tensors that are in memory (and on the device) already; no row is collated on its own.
+
+    Args:
+        development: The rows, without the test rows.
+        streams: Which (seed, repeat, fold) to train on.
+        batch_size: Rows for one optimizer step, at most.
+        max_train_rows_measured: More train rows than this are measured on a subset.
+        scale_inputs: Whether inputs get mean 0 and deviation 1 on the train rows of each fold.
+        scale_targets: The same for real targets.
+        dtype: Floating-point type of inputs and real targets.
+    """
+
+    def __init__(
+        self,
+        development: DevelopmentRows,
+        streams: Sequence[Stream],
+        *,
+        batch_size: int,
+        max_train_rows_measured: int,
+        scale_inputs: bool,
+        scale_targets: bool,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        super().__init__()
+        self.streams = tuple(streams)
+        number = {(f.repeat, f.fold): f for f in development.folds}
+        names = list(dict.fromkeys((s.repeat, s.fold) for s in streams))
+        self.folds = [number[name] for name in names]
+        # For every stream, which of the folds it trains on.
+        self.fold_of_stream = [names.index((s.repeat, s.fold)) for s in streams]
+        # From the whole split, not from these folds: steps and batch sizes must not depend on the company. Where a
+        # batch holds a single row, the shorter folds of a split set the number of steps.
+        train_sizes = [len(f.train) for f in development.folds]
+        self.steps = min(math.ceil(max(train_sizes) / batch_size), min(train_sizes))
+        self.widest_batch = math.ceil(max(train_sizes) / self.steps)
+
+        scalings = [_fit(development, f, scale_inputs, scale_targets) for f in self.folds]
+        self.target_scalings = [target for _, target in scalings]
+        measured = [_measured_rows(development, f, max_train_rows_measured) for f in self.folds]
+        self.train = _stack(development, [f.train for f in self.folds], scalings, dtype)
+        self.val = _stack(development, [f.val for f in self.folds], scalings, dtype)
+        whole = all(len(rows) == len(f.train) for rows, f in zip(measured, self.folds, strict=True))
+        self._train_is_measured_whole = whole
+        self.train_measured = self.train if whole else _stack(development, measured, scalings, dtype)
+
+    def setup(self, stage: str) -> None:
+        """Move the rows to the device that the Trainer runs on, once."""
+        if self.trainer is None:
+            return
+        device = self.trainer.strategy.root_device
+        self.train, self.val = self.train.to(device), self.val.to(device)
+        self.train_measured = self.train if self._train_is_measured_whole else self.train_measured.to(device)
+
+    def train_dataloader(self) -> BatchLoader:
+        """Return the batches of an epoch, shuffled anew in each, in chunks of several steps."""
+        return BatchLoader(
+            self.train.x,
+            self.train.y,
+            sizes=[self.train.sizes[f] for f in self.fold_of_stream],
+            folds=self.fold_of_stream,
+            names=self.streams,
+            steps=self.steps,
+        )
+
+
+def _fit(rows: DevelopmentRows, fold: DevelopmentFold, inputs: bool, targets: bool) -> tuple[Scaling, Scaling]:
+    x, y = rows.x[fold.train], rows.y[fold.train].reshape(len(fold.train), -1)
+    return (
+        fit_scaling(x) if inputs else no_scaling(x.shape[1]),
+        fit_scaling(y) if targets else no_scaling(y.shape[1]),
+    )
+
+
+def _measured_rows(rows: DevelopmentRows, fold: DevelopmentFold, limit: int) -> Rows:
+    """Train rows on which the train curve is measured: all, or where they are many a fixed subset like the val set."""
+    if len(fold.train) <= max(limit, len(fold.val)):
+        return fold.train
+    labels = rows.y[fold.train].reshape(-1) if rows.problem in ("binary", "multiclass") else None
+    if labels is not None and np.unique(labels, return_counts=True)[1].min() < 2:
+        labels = None  # a class of one row cannot be on both sides
+    seed = derive_seed("measured", fold.repeat, fold.fold, bits=32)
+    subset, _ = train_test_split(fold.train, train_size=len(fold.val), random_state=seed, stratify=labels)
+    return np.sort(subset)
+
+
+def _stack(
+    rows: DevelopmentRows,
+    parts: Sequence[Rows],
+    scalings: Sequence[tuple[Scaling, Scaling]],
+    dtype: torch.dtype,
+) -> StackedRows:
+    longest = max(len(part) for part in parts)
+    xs, ys = [], []
+    for part, (inputs, targets) in zip(parts, scalings, strict=True):
+        padded = np.concatenate([part, np.repeat(part[:1], longest - len(part))])
+        xs.append(inputs.apply(rows.x[padded]))
+        ys.append(rows.y[padded] if rows.problem == "multiclass" else targets.apply(rows.y[padded]))
+    y = torch.from_numpy(np.stack(ys))
+    sizes = tuple(len(part) for part in parts)
+    return StackedRows(
+        torch.from_numpy(np.stack(xs)).to(dtype), y if rows.problem == "multiclass" else y.to(dtype), sizes
+    )

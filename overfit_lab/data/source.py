@@ -1,0 +1,144 @@
+"""A source: a named data set with its problem type."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from overfit_lab.config import BundledData, CustomData, Problem, import_object
+from overfit_lab.data.bundled import BUNDLED
+from overfit_lab.errors import UserError
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A named data set with its problem type, checked when it is made.
+
+    Args:
+        name: What it is called in tables and records.
+        problem: One of the five problem types.
+        x: Inputs, `rows x features`, finite.
+        y: Targets by problem type. binary: `rows`, 0 or 1. multiclass: `rows`, class indices from 0. multilabel:
+            `rows x labels`, 0 or 1. regression: `rows` or `rows x targets`, finite. unit_regression: the same,
+            in [0, 1].
+
+    Raises:
+        UserError: The arrays do not fit together or not the problem type.
+    """
+
+    name: str
+    problem: Problem
+    x: NDArray[Any]
+    y: NDArray[Any]
+
+    def __post_init__(self) -> None:
+        problem = _find_fault(self.problem, np.asarray(self.x), np.asarray(self.y))
+        if problem is not None:
+            raise UserError(f"data={self.name}: {problem}")
+        x = np.ascontiguousarray(self.x, dtype=np.float64)
+        dtype = np.int64 if self.problem == "multiclass" else np.float64
+        y = np.ascontiguousarray(self.y, dtype=dtype)
+        if self.problem != "multiclass" and y.ndim == 1:
+            y = y[:, None]
+        # Shared by every run of a sweep, so nobody may write to them.
+        for name, array in (("x", x), ("y", y)):
+            array.flags.writeable = False
+            object.__setattr__(self, name, array)
+
+    @property
+    def rows(self) -> int:
+        """The number of rows."""
+        return len(self.x)
+
+    @property
+    def features(self) -> int:
+        """The number of inputs of a network for this source."""
+        return int(self.x.shape[1])
+
+    @property
+    def outputs(self) -> int:
+        """The number of outputs of a network for this source."""
+        return int(self.y.max()) + 1 if self.problem == "multiclass" else int(self.y.shape[1])
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of the rows and of what they mean; the name does not enter."""
+        digest = hashlib.sha256(self.problem.encode())
+        for array in (self.x, self.y):
+            digest.update(f"{array.shape}{array.dtype}".encode())
+            digest.update(array.tobytes())
+        return digest.hexdigest()
+
+
+def _find_fault(problem: str, x: NDArray[Any], y: NDArray[Any]) -> str | None:
+    """Say in words what is wrong with the arrays of a source, or None."""
+    if problem not in get_args(Problem):
+        return f"problem type {problem!r} is unknown; allowed are {', '.join(get_args(Problem))}"
+    for name, array in (("x", x), ("y", y)):
+        if array.dtype.kind not in "buif":
+            return f"{name} holds {array.dtype} values; allowed are numbers"
+        if array.size == 0:
+            return f"{name} has shape {array.shape}; at least one row and one column are needed"
+        if not np.isfinite(array).all():
+            return f"{name} holds NaN or infinite values in {_bad_rows(array)} of {len(array)} rows"
+    if x.ndim != 2:
+        return f"x has shape {x.shape}; allowed is rows x features"
+    if len(x) != len(y):
+        return f"x has {len(x)} rows and y has {len(y)}; they must be as many"
+    return _find_target_fault(problem, y)
+
+
+def _find_target_fault(problem: str, y: NDArray[Any]) -> str | None:
+    allowed_ndim = {"binary": (1,), "multiclass": (1,), "multilabel": (2,)}.get(problem, (1, 2))
+    if y.ndim not in allowed_ndim:
+        return f"y has shape {y.shape}; a {problem} target has {' or '.join(map(str, allowed_ndim))} dimension(s)"
+    if problem in ("binary", "multilabel") and not np.isin(y, (0, 1)).all():
+        return f"y holds values other than 0 and 1 (from {y.min():g} to {y.max():g}), which {problem} does not allow"
+    if problem == "multiclass" and ((y < 0).any() or (y != np.floor(y)).any()):
+        return "y holds values other than 0, 1, 2, ..., which multiclass needs as class indices"
+    if problem in ("binary", "multiclass") and len(np.unique(y)) < 2:
+        return f"y holds one class only ({y.flat[0]:g}); {problem} needs two or more"
+    if problem == "unit_regression" and ((y < 0) | (y > 1)).any():
+        return f"y reaches from {y.min():g} to {y.max():g}; a unit_regression target must lie in [0, 1]"
+    return None
+
+
+def _bad_rows(array: NDArray[Any]) -> int:
+    return int((~np.isfinite(array.reshape(len(array), -1))).any(axis=1).sum())
+
+
+@lru_cache(maxsize=4)
+def load_source(name: str) -> Source:
+    """Load a bundled data set by its name; the same object for every run of a process.
+
+    Raises:
+        UserError: There is no bundled data set of this name.
+    """
+    if name not in BUNDLED:
+        raise UserError(f"data.name={name}: allowed are {', '.join(BUNDLED)}, or data=custom with your own function")
+    problem, load = BUNDLED[name]
+    return Source(name, problem, *load())
+
+
+def source_of(config: BundledData | CustomData) -> Source:
+    """Load the source that a config names.
+
+    Raises:
+        UserError: It cannot be imported or called, returns something else than a Source, or its arrays are at fault.
+    """
+    if isinstance(config, BundledData):
+        return load_source(config.name)
+    assert config.target is not None  # else the schema had read it as bundled
+    function = import_object("data._target_", config.target)
+    try:
+        source = function(**config.arguments)
+    except TypeError as error:
+        raise UserError(f"data._target_={config.target} with {config.arguments}: {error}") from error
+    if not isinstance(source, Source):
+        raise UserError(f"data._target_={config.target} returned {type(source).__name__}; allowed is a Source")
+    return source

@@ -1,0 +1,14 @@
+"""The one exception that stands for a mistake of the user's."""
+
+from __future__ import annotations
+
+
+class UserError(Exception):
+    """A mistake in a command, a config or a data set.
+
+    Its message is one line that names what was given and what is allowed. The command line prints it and ends
+    with exit code 2; nothing has been written by then.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.split()))

@@ -1,0 +1,16 @@
+"""Networks of configurable capacity, as plain modules, and what they are made of."""
+
+from overfit_lab.model.build import build_network, initialise
+from overfit_lab.model.dropout import SeededDropout, with_seeded_dropout
+from overfit_lab.model.networks import MLP, Linear
+from overfit_lab.model.parameters import count_parameters
+
+__all__ = [
+    "MLP",
+    "Linear",
+    "SeededDropout",
+    "build_network",
+    "count_parameters",
+    "initialise",
+    "with_seeded_dropout",
+]

@@ -1,0 +1,79 @@
+"""From a config to a network, and to its initial weights."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from overfit_lab.config import CustomModel, LinearModel, MLPModel, import_object
+from overfit_lab.errors import UserError
+from overfit_lab.model.networks import MLP, Linear
+from overfit_lab.seeding import derive_seed
+
+
+def build_network(config: MLPModel | LinearModel | CustomModel, inputs: int, outputs: int) -> nn.Module:
+    """Build the network that a config describes, with initial weights from the global generator.
+
+    Args:
+        config: Which network, and its arguments.
+        inputs: Number of features.
+        outputs: Number of logits that the task needs.
+
+    Raises:
+        UserError: A custom network cannot be imported or built, or does not map rows x inputs to rows x outputs.
+    """
+    if isinstance(config, LinearModel):
+        return Linear(inputs, outputs)
+    if isinstance(config, MLPModel):
+        arguments = config.model_dump(exclude={"target"})
+        return MLP(inputs, outputs, **arguments)
+    network = _build_custom(config, inputs, outputs)
+    _check_output(network, config.target, inputs, outputs)
+    return network
+
+
+def initialise(
+    config: MLPModel | LinearModel | CustomModel,
+    inputs: int,
+    outputs: int,
+    *,
+    seed: int,
+    repeat: int,
+    fold: int,
+) -> nn.Module:
+    """Build the network of one fit: its initial weights depend on (seed, repeat, fold) and nothing else.
+
+    Layers take their initial weights from torch's global generator and cannot be told otherwise. So that generator
+    is seeded for this fit, and put back as it was.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed("initial weights", seed, repeat, fold))
+        return build_network(config, inputs, outputs)
+
+
+def _build_custom(config: CustomModel, inputs: int, outputs: int) -> nn.Module:
+    factory = import_object("model._target_", config.target)
+    try:
+        network = factory(inputs=inputs, outputs=outputs, **config.arguments)
+    except Exception as error:
+        given = ", ".join(f"{k}={v}" for k, v in config.arguments.items())
+        raise UserError(
+            f"model._target_={config.target}: called with inputs={inputs}, outputs={outputs}, {given} it failed: "
+            f"{error}; drop a key that it does not take with ~model.KEY, or start from model=custom"
+        ) from error
+    if not isinstance(network, nn.Module):
+        raise UserError(f"model._target_={config.target} is a {type(network).__name__}; allowed is a torch.nn.Module")
+    return network
+
+
+def _check_output(network: nn.Module, target: str, inputs: int, outputs: int) -> None:
+    network.eval()
+    try:
+        with torch.no_grad():
+            shape = tuple(network(torch.zeros(2, inputs)).shape)
+    except Exception as error:
+        raise UserError(f"model._target_={target}: on an input of shape (2, {inputs}) it failed: {error}") from error
+    finally:
+        network.train()
+    if shape != (2, outputs):
+        raise UserError(f"model._target_={target}: 2 rows gave shape {shape}; the task needs (2, {outputs})")
