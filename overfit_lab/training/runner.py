@@ -1,0 +1,66 @@
+"""From a module and its data to a history: the one place that builds a Lightning Trainer."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from pathlib import Path
+
+import lightning as L
+import torch
+
+from overfit_lab.config import TrainerConfig, TrainingConfig
+from overfit_lab.data.datamodule import CohortDataModule
+from overfit_lab.training.checkpoint import CohortCheckpoint, resumable
+from overfit_lab.training.history import History
+from overfit_lab.training.module import CohortModule
+
+
+def train(
+    module: CohortModule,
+    data: CohortDataModule,
+    *,
+    training: TrainingConfig,
+    trainer: TrainerConfig,
+    checkpoint: Path,
+) -> History:
+    """Train a cohort to its horizon, from its checkpoint where there is one; the checkpoint is removed at the end.
+
+    Args:
+        module: The cohort.
+        data: Its rows.
+        training: The horizon, and how often to save.
+        trainer: Device and precision.
+        checkpoint: The file of the checkpoint; its folder exists.
+
+    Returns:
+        The module's history, of `training.epochs + 1` epochs.
+    """
+    path = resumable(checkpoint)
+    # Lightning tells on every Trainer which devices it sees and what it logs to; one line for each run of a sweep.
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        # Measuring is done by the module, on matched weights: there is no validation loop, and no worker process.
+        warnings.filterwarnings("ignore", message=".*`validation_step`.*")
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        # Lightning's own use of a name that torch has deprecated.
+        warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+        L.Trainer(
+            accelerator=_accelerator(trainer),
+            devices=1,
+            precision=trainer.precision,
+            max_epochs=training.epochs,
+            deterministic=True,
+            logger=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            callbacks=[CohortCheckpoint(checkpoint, training.checkpoint_seconds)],
+        ).fit(module, datamodule=data, ckpt_path=path)
+    checkpoint.unlink(missing_ok=True)
+    return module.history
+
+
+def _accelerator(config: TrainerConfig) -> str:
+    if config.accelerator == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return config.accelerator

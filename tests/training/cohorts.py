@@ -1,0 +1,98 @@
+"""Cohorts for the tests of training: many members that all differ."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from overfit_lab import config as cfg
+from overfit_lab.data import Source, Split, make_split
+from overfit_lab.data.datamodule import CohortDataModule, Stream, seal
+from overfit_lab.model import initialise
+from overfit_lab.objective import Penalty, penalised_names
+from overfit_lab.task import make_task
+from overfit_lab.training import CohortModule, History, StackedNetwork, train
+from overfit_lab.training.history import plan_storage
+
+ADAM = cfg.Adam(kind="adam", lr=0.01, beta1=0.9, beta2=0.999, eps=1e-8)
+
+
+@dataclass
+class Cohort:
+    """A cohort of streams x configurations, ready to train."""
+
+    split: Split
+    streams: list[Stream]
+    data: CohortDataModule
+    module: CohortModule
+    training: cfg.TrainingConfig
+    precision: str
+
+    def train(self, checkpoint: Path) -> History:
+        """Train it to its horizon."""
+        trainer = cfg.TrainerConfig.model_validate({"accelerator": "cpu", "precision": self.precision})
+        return train(self.module, self.data, training=self.training, trainer=trainer, checkpoint=checkpoint)
+
+
+def make_cohort(
+    source: Source,
+    *,
+    penalties: Sequence[Penalty] = (Penalty(0.0, 0.0),),
+    optimizer: cfg.SGD | cfg.Momentum | cfg.Adam | cfg.AdamW | cfg.RMSprop = ADAM,
+    seeds: Sequence[int] = (0, 1),
+    folds: int = 3,
+    width: int = 8,
+    activation: cfg.Activation = "tanh",
+    dropout: float = 0.0,
+    epochs: int = 5,
+    batch_size: int = 16,
+    precision: str = "64-true",
+    checkpoint_seconds: float = 3600,
+    only: Callable[[Stream], bool] = lambda stream: True,
+    listeners: Sequence[Callable[[History], None]] = (),
+) -> Cohort:
+    """Build a cohort over seeds x folds, one configuration for each penalty."""
+    split = make_split(
+        source, cfg.KFoldSplit(kind="kfold", test_fraction=0.2, repeats=1, seed=0, stratify="auto", folds=folds)
+    )
+    development = seal(source, split)
+    streams = [Stream(seed, f.repeat, f.fold) for seed in seeds for f in development.folds]
+    streams = [stream for stream in streams if only(stream)]
+    data = CohortDataModule(
+        development,
+        streams,
+        batch_size=batch_size,
+        max_train_rows_measured=10_000,
+        scale_inputs=True,
+        scale_targets=False,
+        dtype=torch.float64 if precision == "64-true" else torch.float32,
+    )
+    network = mlp(width, activation, dropout)
+    networks = [
+        [
+            initialise(network, source.features, source.outputs, seed=s.seed, repeat=s.repeat, fold=s.fold)
+            for _ in penalties
+        ]
+        for s in streams
+    ]
+    module = CohortModule(
+        StackedNetwork(networks),
+        make_task(cfg.TaskConfig(name="auto", loss="auto", metrics=[]), source.problem),
+        optimizer,
+        penalties,
+        penalised_names(networks[0][0]),
+        plan_storage(epochs, [(f.repeat, f.fold) for f in data.folds], [len(f.val) for f in data.folds]),
+        listeners,
+    )
+    training = cfg.TrainingConfig(
+        epochs=epochs, batch_size=batch_size, max_train_rows_measured=10_000, checkpoint_seconds=checkpoint_seconds
+    )
+    return Cohort(split, streams, data, module, training, precision)
+
+
+def mlp(width: int, activation: cfg.Activation, dropout: float) -> cfg.MLPModel:
+    """Describe a network of two hidden layers."""
+    return cfg.MLPModel(_target_="overfit_lab.model.MLP", width=width, depth=2, activation=activation, dropout=dropout)

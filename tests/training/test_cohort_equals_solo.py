@@ -1,0 +1,194 @@
+"""The claim that everything rests on: a fit in a cohort is the fit alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from overfit_lab import config as cfg
+from overfit_lab.data import load_source
+from overfit_lab.model import initialise
+from overfit_lab.objective import Penalty
+from tests.reference import plain_loop
+from tests.training.cohorts import ADAM, Cohort, make_cohort, mlp
+
+Parameters = list[nn.Parameter]
+Factory = Callable[[Parameters, Parameters], torch.optim.Optimizer]
+
+LOSSES = {
+    "breast_cancer": plain_loop.binary,
+    "wine": plain_loop.multiclass,
+    "linnerud": plain_loop.regression,
+    "digits_traits": plain_loop.binary,
+    "digits_ink": plain_loop.unit_regression,
+}
+
+
+def _groups(weights: Parameters, biases: Parameters, decay: float) -> list[dict[str, object]]:
+    return [{"params": weights, "weight_decay": decay}, {"params": biases, "weight_decay": 0.0}]
+
+
+# torch's own weight_decay stands for the L2 penalty: an implementation that shares nothing with ours.
+OPTIMIZERS: dict[str, tuple[cfg.OptimizerConfig, Callable[[float], Factory]]] = {
+    "sgd": (cfg.SGD(kind="sgd", lr=0.05), lambda a: lambda w, b: torch.optim.SGD(_groups(w, b, a), lr=0.05)),
+    "momentum": (
+        cfg.Momentum(kind="momentum", lr=0.02, momentum=0.9, nesterov=True),
+        lambda a: lambda w, b: torch.optim.SGD(_groups(w, b, a), lr=0.02, momentum=0.9, nesterov=True),
+    ),
+    "adam": (ADAM, lambda a: lambda w, b: torch.optim.Adam(_groups(w, b, a), lr=0.01)),
+    "adamw": (
+        cfg.AdamW(kind="adamw", lr=0.01, beta1=0.9, beta2=0.999, eps=1e-8, decoupled_decay=0.3),
+        lambda a: lambda w, b: torch.optim.AdamW(_groups(w, b, 0.3), lr=0.01),
+    ),
+    "rmsprop": (
+        cfg.RMSprop(kind="rmsprop", lr=0.002, smoothing=0.9, eps=1e-8),
+        lambda a: lambda w, b: torch.optim.RMSprop(_groups(w, b, a), lr=0.002, alpha=0.9),
+    ),
+}
+
+
+def _alone(cohort: Cohort, name: str, stream: int, factory: Factory, **keywords: object) -> plain_loop.Fit:
+    """Train one member of a cohort in a plain loop."""
+    source, own = load_source(name), cohort.streams[stream]
+    fold = next(f for f in cohort.split.folds if (f.repeat, f.fold) == (own.repeat, own.fold))
+    return plain_loop.fit(
+        keywords.pop("network"),  # type: ignore[arg-type]
+        source.x,
+        source.y,
+        fold,
+        LOSSES[name],
+        factory,
+        seed=own.seed,
+        epochs=cohort.training.epochs,
+        steps=cohort.data.steps,
+        widest=cohort.data.widest_batch,
+        **keywords,  # type: ignore[arg-type]
+    )
+
+
+def _network(cohort: Cohort, name: str, stream: int, *, width: int = 8, dropout: float = 0.0) -> nn.Module:
+    source, own = load_source(name), cohort.streams[stream]
+    return initialise(
+        mlp(width, "tanh", dropout),
+        source.features,
+        source.outputs,
+        seed=own.seed,
+        repeat=own.repeat,
+        fold=own.fold,
+    )
+
+
+def _assert_equal(cohort: Cohort, stream: int, configuration: int, alone: plain_loop.Fit, tolerance: float) -> None:
+    history = cohort.module.history
+    for split, curve in (("train", alone.train_loss), ("val", alone.val_loss)):
+        ours = history.curve(split, "loss")[stream, configuration]
+        np.testing.assert_allclose(ours, curve, rtol=tolerance, atol=tolerance)
+    # Kept validation losses are float32 whatever the precision of training.
+    kept = np.stack([epoch[stream][configuration].numpy() for epoch in history.val_losses])
+    np.testing.assert_allclose(kept, np.stack(alone.val_losses), rtol=1e-5, atol=max(tolerance, 1e-6))
+
+
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+def test_optimizers_and_l2_in_float64_over_50_epochs(kind: str, tmp_path: Path) -> None:
+    optimizer, factory = OPTIMIZERS[kind]
+    alphas = [0.0, 0.01, 0.3]
+    if kind == "adamw":
+        # Its decay is decoupled and the same for all; a coupled penalty beside it is tested with Adam.
+        alphas = [0.0]
+    cohort = make_cohort(
+        load_source("wine"), optimizer=optimizer, penalties=[Penalty(0.0, a) for a in alphas], epochs=50, seeds=(0, 7)
+    )
+    cohort.train(tmp_path / "c.ckpt")
+    for stream in range(len(cohort.streams)):
+        for configuration, alpha in enumerate(alphas):
+            network = _network(cohort, "wine", stream)
+            alone = _alone(cohort, "wine", stream, factory(alpha), network=network)
+            _assert_equal(cohort, stream, configuration, alone, 1e-9)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_problem_types_with_uneven_folds(name: str, tmp_path: Path) -> None:
+    cohort = make_cohort(load_source(name), folds=4, seeds=(3,), penalties=[Penalty(0.0, 0.1)], batch_size=50)
+    cohort.train(tmp_path / "c.ckpt")
+    for stream in range(4):
+        alone = _alone(cohort, name, stream, OPTIMIZERS["adam"][1](0.1), network=_network(cohort, name, stream))
+        _assert_equal(cohort, stream, 0, alone, 1e-9)
+
+
+def test_members_differ() -> None:
+    """Equality to the reference would be empty if all members were alike."""
+    cohort = make_cohort(load_source("wine"), penalties=[Penalty(0.0, 0.0), Penalty(0.0, 0.5)])
+    first = cohort.module.network.named_weights()["0.weight"]
+    assert len({tuple(first[s, 0].flatten().tolist()) for s in range(len(cohort.streams))}) == len(cohort.streams)
+    assert torch.equal(first[:, 0], first[:, 1])
+
+
+def _l1_and_l2(strength: Penalty) -> Callable[[Parameters], Tensor]:
+    def penalty(weights: Parameters) -> Tensor:
+        total = torch.zeros((), dtype=torch.float64)
+        for weight in weights:
+            for value in weight.flatten():
+                total = total + strength.l1 * value.abs() + strength.l2 / 2 * value**2
+        return total
+
+    return penalty
+
+
+def test_l1_and_elastic_net(tmp_path: Path) -> None:
+    penalties = [Penalty(0.05, 0.0), Penalty(0.02, 0.1)]
+    cohort = make_cohort(load_source("linnerud"), penalties=penalties, epochs=6, seeds=(0,), width=4)
+    cohort.train(tmp_path / "c.ckpt")
+    for stream in range(2):
+        for configuration, strength in enumerate(penalties):
+            alone = _alone(
+                cohort,
+                "linnerud",
+                stream,
+                OPTIMIZERS["adam"][1](0.0),
+                network=_network(cohort, "linnerud", stream, width=4),
+                penalty=_l1_and_l2(strength),
+            )
+            _assert_equal(cohort, stream, configuration, alone, 1e-9)
+
+
+def test_dropout(tmp_path: Path) -> None:
+    cohort = make_cohort(load_source("breast_cancer"), dropout=0.4, epochs=10, seeds=(0, 2), batch_size=50)
+    cohort.train(tmp_path / "c.ckpt")
+    for stream in range(len(cohort.streams)):
+        network = _network(cohort, "breast_cancer", stream, dropout=0.4)
+        alone = _alone(cohort, "breast_cancer", stream, OPTIMIZERS["adam"][1](0.0), network=network)
+        _assert_equal(cohort, stream, 0, alone, 1e-9)
+
+
+def test_float32_over_the_first_epochs(tmp_path: Path) -> None:
+    cohort = make_cohort(load_source("digits_traits"), precision="32-true", seeds=(0,), batch_size=64)
+    cohort.train(tmp_path / "c.ckpt")
+    for stream in range(3):
+        alone = _alone(
+            cohort,
+            "digits_traits",
+            stream,
+            OPTIMIZERS["adam"][1](0.0),
+            network=_network(cohort, "digits_traits", stream),
+            dtype=torch.float32,
+        )
+        _assert_equal(cohort, stream, 0, alone, 1e-4)
+
+
+def test_company_does_not_matter(tmp_path: Path) -> None:
+    """A fit with two others and with seventeen: uneven folds, dropout, other alphas beside it."""
+    make = partial(make_cohort, load_source("wine"), dropout=0.3, epochs=8, folds=4, batch_size=10)
+    crowd = make(seeds=(0, 1, 2), penalties=[Penalty(0.0, 0.1), Penalty(0.0, 1.0)])
+    alone = make(seeds=(1,), penalties=[Penalty(0.0, 1.0)], only=lambda s: s.fold == 2)
+    crowd.train(tmp_path / "a.ckpt")
+    alone.train(tmp_path / "b.ckpt")
+    stream = crowd.streams.index(alone.streams[0])
+    for split in ("train", "val"):
+        theirs = crowd.module.history.curve(split, "loss")[stream, 1]
+        np.testing.assert_allclose(theirs, alone.module.history.curve(split, "loss")[0, 0], rtol=1e-9)
