@@ -1,0 +1,135 @@
+"""Loss curves with a known onset: validation losses per example, and a train loss, fresh for every seed.
+
+The trend of the population is known exactly, and the true onset is its first minimum. A drawn curve has the two kinds
+of noise of a real one: a finite sample of unlike examples, which shifts it coherently across epochs, and the jitter of
+the weights from one epoch to the next, which all examples share.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.signal import lfilter
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One drawn curve.
+
+    Attributes:
+        val_losses: [epochs, examples]; row t after t + 1 passes.
+        train_loss: [epochs].
+    """
+
+    val_losses: Array
+    train_loss: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Scenario:
+    """A population of examples whose losses fall, and perhaps rise again.
+
+    Attributes:
+        name: as in the table.
+        onset: true onset in completed passes; None where overfitting does not begin.
+        floor: population mean of the part of the loss that cannot be learned.
+        fall: population mean of the part that is learned, [epochs].
+        rise: population mean of what overfitting adds, [epochs].
+        jitter: standard deviation of the jitter of the weights, relative to the loss.
+        phi: its autocorrelation from one epoch to the next.
+        drift: standard deviation of the slow wandering of one example's loss, relative to the mean loss.
+        examples: size of the validation set.
+    """
+
+    name: str
+    onset: int | None
+    floor: float
+    fall: Array
+    rise: Array
+    jitter: float
+    phi: float = 0.3
+    drift: float = 0.1
+    examples: int = 300
+
+    @property
+    def trend(self) -> Array:
+        """Validation loss of the population without noise, [epochs]."""
+        return self.floor + self.fall + self.rise
+
+    def draw(self, rng: np.random.Generator) -> Sample:
+        """Draw a validation set and a training run.
+
+        Args:
+            rng: where all randomness comes from.
+        """
+        n, epochs = self.examples, len(self.fall)
+        # Gains and harms differ widely between examples, and independently: a few that are confidently wrong make
+        # most of the rise. Every factor has mean one, so that the population's trend is as stated.
+        stays, gain, harm = rng.gamma(1.0, 1.0, n), rng.gamma(2.0, 0.5, n), rng.gamma(0.5, 2.0, n)
+        losses = self.floor * stays + np.outer(self.fall, gain) + np.outer(self.rise, harm)
+        wandering = ar1(n, epochs, np.exp(-3 / epochs), rng).T
+        own = rng.standard_normal((epochs, n))
+        jitter = self.jitter * ar1(1, epochs, self.phi, rng).T
+        exposure = rng.gamma(4.0, 0.25, n)
+        losses *= 1 + self.drift * wandering + 0.05 * own + jitter * exposure
+        train = self.trend[0] * np.arange(1, epochs + 1) ** -0.5 * (1 + jitter[:, 0])
+        return Sample(losses, train)
+
+
+def ar1(series: int, epochs: int, phi: float, rng: np.random.Generator) -> Array:
+    """Draw stationary AR(1) series of unit variance, [series, epochs]."""
+    shocks = np.sqrt(1 - phi**2) * rng.standard_normal((series, epochs))
+    shocks[:, 0] /= np.sqrt(1 - phi**2)
+    drawn: Array = lfilter([1.0], [1.0, -phi], shocks, axis=1)
+    return drawn
+
+
+def u_shape(onset: int, epochs: int, fall: tuple[float, float], power: float) -> tuple[Array, Array]:
+    """Build the two parts of a U, a t^-b and c t^power, with c such that the minimum is the onset.
+
+    Args:
+        onset: minimum of the sum, in completed passes.
+        epochs: length of the curve.
+        fall: a and b.
+        power: of the rise.
+    """
+    t = np.arange(1.0, epochs + 1)
+    a, b = fall
+    return a * t**-b, a * b / power * onset ** (-b - power) * t**power
+
+
+def _u(name: str, onset: int, epochs: int, fall: tuple[float, float], power: float, jitter: float) -> Scenario:
+    learned, harm = u_shape(onset, epochs, fall, power)
+    return Scenario(name, onset, 0.25, learned, harm, jitter)
+
+
+def _sigmoid(t: Array, centre: float, width: float) -> Array:
+    return 1 / (1 + np.exp(-(t - centre) / width))
+
+
+_T = np.arange(1.0, 101)
+_FLAT = np.zeros(100)
+_DESCENT = 0.6 * np.exp(-(_T - 1) / 6)
+_SLOW_DESCENT = 0.8 * _T**-0.5
+# Around epoch 27 some examples are spoilt, around epoch 68 they recover and others are learned at last.
+_RECOVERY = _sigmoid(_T, 68, 6)
+_LEARNED_IN_TURN = 0.9 * _T**-1.1 + 0.15 * (1 - _RECOVERY)
+_SPOILT = 0.2 * (_sigmoid(_T, 27, 4) - _RECOVERY)
+
+OVERFITTING = (
+    _u("clear U", 24, 100, (0.9, 0.8), 2.2, 0.01),
+    _u("shallow U", 50, 100, (0.9, 0.8), 1.5, 0.01),
+    _u("early, T=20", 5, 20, (0.6, 1.2), 1.3, 0.01),
+    Scenario("epoch-wise double descent", 16, 0.25, _LEARNED_IN_TURN, _SPOILT, 0.01),
+    _u("heavy jitter", 24, 100, (0.9, 0.8), 1.6, 0.05),
+)
+NULLS = (
+    Scenario("plateau", None, 0.3, _DESCENT, _FLAT, 0.008),
+    Scenario("plateau, 5 % jitter", None, 0.3, _DESCENT, _FLAT, 0.05),
+    Scenario("still falling", None, 0.2, _SLOW_DESCENT, _FLAT, 0.01),
+    Scenario("falling with drift", None, 0.2, _SLOW_DESCENT, _FLAT, 0.01, drift=0.4),
+    Scenario("AR(.5) jitter", None, 0.3, _DESCENT, _FLAT, 0.03, phi=0.5),
+)
+SCENARIOS = OVERFITTING + NULLS
