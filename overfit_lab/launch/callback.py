@@ -1,0 +1,81 @@
+"""Hydra's callback: every job of a command is checked before the first one is launched."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from overfit_lab.config import Config
+from overfit_lab.errors import UserError
+from overfit_lab.launch.explain import explain
+from overfit_lab.launch.job import check, config_of
+
+
+class Refusal(SystemExit):
+    """Ends the command because of a user's mistake. Hydra turns a callback's other exceptions into warnings."""
+
+    def __init__(self, error: UserError) -> None:
+        super().__init__(2)
+        self.error = error
+
+
+class JobCallback(Callback):
+    """Refuses a command as a whole where any of its jobs is a mistake; a typo must not cost a night's sweep."""
+
+    # Told how many jobs there will be.
+    expect: Callable[[int], None] = staticmethod(lambda jobs: None)
+
+    def on_run_start(self, config: DictConfig, **_: Any) -> None:  # noqa: ANN401 - Hydra's signature
+        """Check the only job."""
+        type(self).expect(1)
+        _check_all(iter([config]))
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:  # noqa: ANN401 - Hydra's signature
+        """Check every job of a sweep, where the sweeper's jobs are known before it runs."""
+        if config.hydra.sweeper._target_ != f"{BasicSweeper.__module__}.{BasicSweeper.__qualname__}":
+            return
+        try:
+            jobs = _sweep(config)
+            type(self).expect(len(jobs))
+            loader = GlobalHydra.instance().config_loader()
+            _check_all(loader.load_sweep_config(config, job) for job in jobs)
+        except (HydraException, OmegaConfBaseException) as error:
+            raise Refusal(UserError(explain(error))) from error
+
+
+def _sweep(config: DictConfig) -> list[list[str]]:
+    """List the overrides of each job, as the basic sweeper will."""
+    fixed = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
+    parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
+    overrides = parser.parse_overrides([*fixed, *config.hydra.overrides.task])
+    return [job for batch in BasicSweeper.split_arguments(overrides, None) for job in batch]
+
+
+def _check_all(composed: Iterator[DictConfig]) -> None:
+    studies: dict[Any, Config] = {}
+    for job in composed:
+        try:
+            config = config_of(job)
+            _check_one_study(studies.setdefault(config.study.directory, config), config)
+            check(config)
+        except UserError as error:
+            raise Refusal(error) from error
+
+
+def _check_one_study(first: Config, config: Config) -> None:
+    """Refuse a sweep whose own jobs would make one study of two: the directory may not exist yet."""
+    for key in ("data", "split"):
+        ours, theirs = getattr(config, key), getattr(first, key)
+        if ours != theirs:
+            raise UserError(
+                f"{key}={ours}: a study has one source and one split, and another job of this sweep has {theirs}; "
+                "sweep one command each, or sweep study.name along"
+            )

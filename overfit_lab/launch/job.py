@@ -1,0 +1,110 @@
+"""One Hydra job: check its configuration, train it unless it is finished, and turn whatever happens into an outcome."""
+
+from __future__ import annotations
+
+import functools
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+from overfit_lab.config import Config, parse, run_id
+from overfit_lab.errors import UserError
+from overfit_lab.records import RunRecord, StudyFiles
+from overfit_lab.run import Listener, execute, prepare
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a job.
+
+    Args:
+        status: `trained` now, `present` from before, or `failed`.
+        study: The study's directory.
+        report: Whether the study's report is to be rebuilt.
+        run_id: The run.
+        overrides: What the command line changed for this job.
+        record: The run's record, unless it failed.
+        error: Why it failed, in one line.
+    """
+
+    status: Literal["trained", "present", "failed"]
+    study: Path
+    report: bool
+    run_id: str
+    overrides: tuple[str, ...]
+    record: RunRecord | None = None
+    error: str | None = None
+
+
+def config_of(composed: DictConfig) -> Config:
+    """Resolve and check what Hydra composed; its own section is left out.
+
+    Raises:
+        UserError: A value is missing, not allowed, or refers to something that is not there.
+    """
+    values = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
+    try:
+        plain = OmegaConf.to_container(values, resolve=True, throw_on_missing=True)
+    except MissingMandatoryValue as error:
+        raise UserError(f"{error.full_key} is missing; give it as {error.full_key}=...") from error
+    except OmegaConfBaseException as error:
+        raise UserError(f"{error.full_key or 'the configuration'}: {str(error).partition(chr(10))[0]}") from error
+    assert isinstance(plain, dict)
+    return parse({str(key): value for key, value in plain.items()})
+
+
+def register_resolvers() -> None:
+    """Let YAML name a run's place by its content: `${overfit_lab.study_dir:}` and `${overfit_lab.run_id:}`."""
+
+    def study_dir(*, _root_: DictConfig) -> str:
+        return str(config_of(_root_).study.directory)
+
+    def run_name(*, _root_: DictConfig) -> str:
+        return run_id(config_of(_root_))
+
+    OmegaConf.register_new_resolver("overfit_lab.study_dir", study_dir, replace=True)
+    OmegaConf.register_new_resolver("overfit_lab.run_id", run_name, replace=True)
+
+
+def check(config: Config) -> None:
+    """Check all that can be checked before anything is launched or written.
+
+    Raises:
+        UserError: The run cannot be what was asked for.
+    """
+    if not StudyFiles(config.study.directory).run(run_id(config)).record.is_file():
+        prepare(config)
+
+
+def run_job(composed: DictConfig, listeners: Sequence[Listener] = ()) -> Outcome:
+    """Train the run that a job describes, unless its record is there.
+
+    A run that fails leaves `failure.json` and an outcome, not an exception: the jobs after it are not its fault.
+
+    Raises:
+        UserError: The job cannot be what was asked for.
+    """
+    config = config_of(composed)
+    name, overrides = run_id(config), tuple(HydraConfig.get().overrides.task)
+    files = StudyFiles(config.study.directory).run(name)
+    outcome = functools.partial(
+        Outcome, study=config.study.directory, report=config.study.report, run_id=name, overrides=overrides
+    )
+    if files.record.is_file():
+        return outcome(status="present", record=files.load())
+    plan = prepare(config)
+    try:
+        record = execute(plan, overrides=overrides, command=shlex.join(sys.argv), listeners=listeners)
+    except UserError:
+        raise
+    except Exception as error:
+        values: dict[str, Any] = config.model_dump(by_alias=True, mode="json")
+        return outcome(status="failed", error=files.save_failure(name, values, error).error)
+    return outcome(status="trained", record=record)

@@ -1,0 +1,81 @@
+"""The jobs of one command: how many there are, what became of them, and what a person sees of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from overfit_lab.launch.job import Outcome, run_job
+from overfit_lab.training.history import History
+
+
+class Session:
+    """Runs the jobs that Hydra hands over, one after another.
+
+    On a terminal there is a bar for the sweep, with the time left, and one for the cohort that is training; below
+    them a line for every finished job. Where stdout is no terminal there are the lines alone.
+
+    Args:
+        console: Where it is said.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.outcomes: list[Outcome] = []
+        self.total: int | None = None
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+            transient=True,
+        )
+        self._jobs = self._progress.add_task("runs", total=None)
+        self._epochs = self._progress.add_task("epochs", total=None, visible=False)
+
+    def __enter__(self) -> Session:
+        """Show the bars."""
+        self._progress.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        """Remove the bars."""
+        self._progress.stop()
+
+    def expect(self, jobs: int) -> None:
+        """Say how many jobs there will be."""
+        self.total = jobs
+        self._progress.update(self._jobs, total=jobs)
+
+    @property
+    def studies_to_report(self) -> list[Path]:
+        """The studies of the jobs so far, without those whose config says not to report."""
+        return list(dict.fromkeys(o.study for o in self.outcomes if o.report))
+
+    def run(self, composed: DictConfig) -> Outcome:
+        """Run one job: Hydra's task function."""
+        horizon = composed.training.epochs
+        self._progress.reset(self._epochs, total=horizon, visible=True)
+
+        def show_epoch(history: History) -> None:
+            self._progress.update(self._epochs, completed=history.epochs)
+
+        outcome = run_job(composed, [show_epoch])
+        self.outcomes.append(outcome)
+        self._progress.advance(self._jobs)
+        self.console.print(self._line(outcome), highlight=False, markup=False, soft_wrap=True)
+        return outcome
+
+    def _line(self, outcome: Outcome) -> str:
+        number = f"[{len(self.outcomes)}/{self.total or '?'}]"
+        what = " ".join(outcome.overrides) or outcome.run_id
+        if outcome.record is None:
+            return f"{number} {what}: failed: {outcome.error}"
+        when = "finished before" if outcome.status == "present" else f"{outcome.record.seconds:.1f} s"
+        return f"{number} {what}: {outcome.record.onset} ({when})"
