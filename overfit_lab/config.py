@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import pkgutil
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -27,13 +28,13 @@ Activation = Literal["relu", "tanh", "sigmoid", "gelu", "elu", "leaky_relu", "si
 
 def _in_open_interval(value: float) -> float:
     if not 0 < value < 1:
-        raise ValueError("above 0 and below 1")
+        raise ValueError("must be above 0 and below 1")
     return value
 
 
 def _in_half_open_interval(value: float) -> float:
     if not 0 <= value < 1:
-        raise ValueError("at least 0 and below 1")
+        raise ValueError("must be at least 0 and below 1")
     return value
 
 
@@ -311,9 +312,9 @@ def _sentence(errors: list[ErrorDetails]) -> str:
     if first["type"] == "union_tag_invalid":
         return f"{key}.kind={first['ctx']['tag']}: allowed are {first['ctx']['expected_tags']}"
     # A value that may be one of several types has an error for each.
-    same_key = [error["msg"] for error in errors if _key(error) == key]
-    texts = [text.removeprefix("Value error, ").removeprefix("Input should be ") for text in same_key]
-    return f"{key}={first['input']}: must be {' or '.join(texts)}"
+    texts = [re.sub(r"^\w+ should ", "must ", error["msg"]) for error in errors if _key(error) == key]
+    allowed = " or ".join(texts).replace("Value error, ", "").replace(" or must be ", " or ")
+    return f"{key}={first['input']}: {allowed}"
 
 
 def _key(error: ErrorDetails) -> str:

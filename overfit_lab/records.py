@@ -292,7 +292,7 @@ AnyRecord = TypeVar("AnyRecord", bound=Record)
 def _read_record(path: Path, kind: type[AnyRecord]) -> AnyRecord:
     try:
         values = json.loads(path.read_bytes())
-        version = values["schema_version"]
+        version = int(values["schema_version"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is damaged: {error}") from error
     if version > SCHEMA_VERSION:

@@ -52,6 +52,9 @@ def make_cohort(
     precision: str = "64-true",
     checkpoint_seconds: float = 3600,
     only: Callable[[Stream], bool] = lambda stream: True,
+    model: cfg.ModelConfig | None = None,
+    scale_targets: bool = False,
+    metrics: Sequence[str] = (),
     listeners: Sequence[Callable[[History], None]] = (),
 ) -> Cohort:
     """Build a cohort over seeds x folds, one configuration for each penalty."""
@@ -67,10 +70,10 @@ def make_cohort(
         batch_size=batch_size,
         max_train_rows_measured=10_000,
         scale_inputs=True,
-        scale_targets=False,
+        scale_targets=scale_targets,
         dtype=torch.float64 if precision == "64-true" else torch.float32,
     )
-    network = mlp(width, activation, dropout)
+    network = mlp(width, activation, dropout) if model is None else model
     networks = [
         [
             initialise(network, source.features, source.outputs, seed=s.seed, repeat=s.repeat, fold=s.fold)
@@ -80,7 +83,7 @@ def make_cohort(
     ]
     module = CohortModule(
         StackedNetwork(networks),
-        make_task(cfg.TaskConfig(name="auto", loss="auto", metrics=[]), source.problem),
+        make_task(cfg.TaskConfig(name="auto", loss="auto", metrics=list(metrics)), source.problem),
         optimizer,
         penalties,
         penalised_names(networks[0][0]),

@@ -1,0 +1,170 @@
+"""Configurations: what is refused and how, and how runs are named."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from overfit_lab.config import (
+    Config,
+    CustomModel,
+    StudyConfig,
+    conf_directory,
+    config_id,
+    import_object,
+    parse,
+    run_id,
+)
+from overfit_lab.errors import UserError
+
+Compose = Callable[..., Config]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["model.width=0"], "model.width=0: must be greater than or equal to 1"),
+        (["model.width=2.5"], "model.width=2.5: must be a valid integer"),
+        (["model.width=true"], "model.width=True: must be a valid integer"),
+        (["model.depth=-1"], "model.depth=-1: must be greater than or equal to 1"),
+        (["model.dropout=1"], "model.dropout=1: must be at least 0 and below 1"),
+        (["model.activation=foo"], "model.activation=foo: must be 'relu', 'tanh'"),
+        (["penalty.alpha=-0.1"], "penalty.alpha=-0.1: must be greater than or equal to 0"),
+        (["penalty.alpha=inf"], "penalty.alpha=inf: must be a finite number"),
+        (["penalty=elastic_net", "penalty.l1_ratio=2"], "penalty.l1_ratio=2: must be less than or equal to 1"),
+        (["split.folds=1"], "split.folds=1: must be greater than or equal to 2"),
+        (["split.repeats=0"], "split.repeats=0: must be greater than or equal to 1"),
+        (["split=holdout", "split.val_fraction=0"], "split.val_fraction=0: must be above 0 and below 1"),
+        (["split=holdout", "split.val_fraction=1"], "split.val_fraction=1: must be above 0 and below 1"),
+        (["split.test_fraction=1"], "split.test_fraction=1: must be at least 0 and below 1"),
+        (["split.stratify=maybe"], "split.stratify=maybe: must be 'auto' or a valid boolean"),
+        (["split.kind=loo"], "split.kind=loo: allowed are 'holdout', 'kfold'"),
+        (["training.epochs=0"], "training.epochs=0: must be greater than or equal to 1"),
+        (["training.batch_size=0"], "training.batch_size=0: must be greater than or equal to 1"),
+        (["optimizer.lr=0"], "optimizer.lr=0: must be greater than 0"),
+        (["optimizer.lr=fast"], "optimizer.lr=fast: must be a valid number"),
+        (["optimizer.kind=newton"], "optimizer.kind=newton: allowed are 'sgd', 'momentum', 'adam', 'adamw', 'rmsprop'"),
+        (["seed=-1"], "seed=-1: must be greater than or equal to 0"),
+        (["task.name=ranking"], "task.name=ranking: must be 'auto', 'binary'"),
+        (["task.loss=hinge"], "task.loss=hinge: must be 'auto', 'binary_cross_entropy'"),
+        (["trainer.precision=16"], "trainer.precision=16: must be '32-true', '64-true' or 'bf16-mixed'"),
+        (["study.name=''"], "study.name=: must have at least 1 character"),
+        (["+model.widht=3"], "model.widht=3: there is no such key"),
+        (["+foo=1"], "foo=1: there is no such key"),
+        (["~training.epochs"], "training.epochs is missing; give it as training.epochs=..."),
+        (["data=custom"], "data.name is missing; give it as data.name=..."),
+    ],
+)
+def test_bad_values_are_named_in_one_line(config: Compose, overrides: list[str], message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        config(*overrides)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+GROUPS = [
+    f"{group.name}={file.stem}"
+    for group in sorted(conf_directory().iterdir())
+    if group.is_dir()
+    for file in sorted(group.glob("*.yaml"))
+    if file.stem != "custom"
+]
+
+
+@pytest.mark.parametrize("choice", GROUPS)
+def test_every_yaml_file_composes_and_fits_its_schema(config: Compose, choice: str) -> None:
+    group, _, name = choice.partition("=")
+    section = config(choice).model_dump(by_alias=True).get(group)
+    if section is None:  # an overlay: see tests/integration
+        assert group == "sweep"
+        return
+    expected = OmegaConf.to_container(OmegaConf.load(conf_directory() / group / f"{name}.yaml"))
+    assert section == expected
+
+
+def test_run_ids_name_what_matters_to_the_result(config: Compose) -> None:
+    base = config()
+    same = [
+        ["study.name=other"],
+        ["study.root=elsewhere"],
+        ["study.report=false"],
+        ["training.checkpoint_seconds=1"],
+        ["trainer.accelerator=cpu"],
+        ["penalty.alpha=0"],
+    ]
+    other = [
+        ["seed=1"],
+        ["model.width=65"],
+        ["penalty.alpha=1e-9"],
+        ["penalty=l1"],
+        ["data=digits"],
+        ["split.seed=1"],
+        ["split=holdout"],
+        ["training.epochs=101"],
+        ["trainer.precision=64-true"],
+        ["task.metrics=[]"],
+        ["optimizer=adamw"],
+    ]
+    assert {run_id(config(*overrides)) for overrides in same} == {run_id(base)}
+    ids = [run_id(config(*overrides)) for overrides in other]
+    assert len({run_id(base), *ids}) == len(ids) + 1
+
+
+def test_config_ids_leave_the_seed_out(config: Compose) -> None:
+    assert config_id(config("seed=1")) == config_id(config("seed=2"))
+    assert config_id(config("model.width=3")) != config_id(config("model.width=4"))
+    assert config_id(config()) != run_id(config())
+
+
+def test_run_ids_are_the_same_in_every_process(config: Compose) -> None:
+    """Hash randomisation must not reach them; the value itself is part of what studies on disk rely on."""
+    values = config("study.root=studies").model_dump(by_alias=True)
+    code = f"from overfit_lab.config import parse, run_id; print(run_id(parse({values!r})))"
+    printed = {
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": seed}
+        ).stdout.strip()
+        for seed in ("1", "2")
+    }
+    assert printed == {run_id(config())}
+
+
+@pytest.mark.parametrize(
+    ("name", "folder"),
+    [
+        ("breast_cancer-kfold", "breast_cancer-kfold"),
+        ("two words", "two words"),
+        ("../../etc", "%2E.%2F..%2Fetc"),
+        ("..", "%2E."),
+        (".hidden", "%2Ehidden"),
+        ("/abs", "%2Fabs"),
+        ("<script>alert(1)</script>", "%3Cscript%3Ealert(1)%3C%2Fscript%3E"),
+        ("nul\0", "nul%00"),
+    ],
+)
+def test_a_study_stays_inside_its_root(name: str, folder: str) -> None:
+    directory = StudyConfig(name=name, root="root", report=False).directory
+    assert directory == Path("root") / folder
+    assert directory.resolve().parent == Path("root").resolve()
+
+
+def test_custom_sections_take_any_further_key(config: Compose) -> None:
+    model = config("model=custom", "model._target_=a.B", "+model.hidden=3").model
+    assert isinstance(model, CustomModel)
+    assert model.arguments == {"hidden": 3}
+
+
+@pytest.mark.parametrize("path", ["no_such_module.X", "math.nope", "", "a b"])
+def test_what_cannot_be_imported_is_named(path: str) -> None:
+    with pytest.raises(UserError, match=r"model\._target_="):
+        import_object("model._target_", path)
+
+
+def test_an_empty_configuration_is_refused() -> None:
+    with pytest.raises(UserError, match="data is missing"):
+        parse({})

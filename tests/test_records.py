@@ -1,0 +1,166 @@
+"""Files on disk: whole or not there, versioned, never unpickled."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from overfit_lab.analysis.onset import Onset
+from overfit_lab.errors import UserError
+from overfit_lab.records import (
+    SCHEMA_VERSION,
+    Environment,
+    RunFiles,
+    RunRecord,
+    SourceRecord,
+    StudyFiles,
+    StudyRecord,
+    ValLoss,
+    ValLosses,
+    write_atomically,
+)
+
+
+def _record() -> RunRecord:
+    return RunRecord(
+        schema_version=SCHEMA_VERSION,
+        run_id="abc",
+        config_id="def",
+        status="diverged",
+        config={"seed": 0},
+        overrides=["seed=0"],
+        parameters=3,
+        onset=Onset("overfit", epoch=5, ci=(3, 9), detected_at=12, best_epoch=5, p_value=0.01),
+        val_loss=ValLoss(mean=float("nan"), se=float("inf"), epoch=5),
+        train_loss=0.25,
+        fits=[],
+        seconds=1.5,
+        device="cpu",
+        environment=Environment(overfit_lab="0", torch="2", lightning="2", python="3", git=None, command="x"),
+    )
+
+
+def _val_losses() -> ValLosses:
+    losses = np.arange(6, dtype=np.float32).reshape(1, 3, 2)
+    rows = np.array([[4, 7]])
+    return ValLosses(epochs=np.arange(3), losses=losses, rows=rows, folds=np.zeros((1, 2), dtype=np.int64))
+
+
+def _study(name: str = "digits", fingerprint: str = "f", **split: object) -> StudyRecord:
+    source = SourceRecord(name=name, problem="multiclass", rows=1, features=2, outputs=3, fingerprint=fingerprint)
+    return StudyRecord(schema_version=SCHEMA_VERSION, name="s", source=source, split={"kind": "kfold", **split})
+
+
+def test_a_run_is_read_back_as_it_was_saved(tmp_path: Path) -> None:
+    files = RunFiles(tmp_path)
+    curves = pl.DataFrame({"epoch": [0, 1], "value": [0.5, float("nan")]})
+    files.save(_record(), curves, _val_losses())
+    assert files.load() == _record()
+    assert files.load_curves().equals(curves)
+    for name, array in files.load_val_losses():
+        assert np.array_equal(array, dict(_val_losses())[name]), name
+    assert {p.name for p in tmp_path.iterdir()} == {"run.json", "curves.parquet", "val_losses.npz"}
+
+
+def test_numbers_that_are_not_finite_are_null_in_json(tmp_path: Path) -> None:
+    files = RunFiles(tmp_path)
+    files.save(_record(), pl.DataFrame(), _val_losses())
+    values = json.loads(files.record.read_text(), parse_constant=lambda text: pytest.fail(f"{text} is not JSON"))
+    assert values["val_loss"] == {"mean": None, "se": None, "epoch": 5}
+    assert values["onset"]["ci"] == [3, 9]
+
+
+def test_a_finished_run_forgets_its_earlier_failure(tmp_path: Path) -> None:
+    files = RunFiles(tmp_path / "runs" / "abc")
+    failure = files.save_failure("abc", {"seed": 0}, ValueError("two\nlines"))
+    assert failure.error == "ValueError: two lines"
+    assert files.load_failure() == failure
+    files.save(_record(), pl.DataFrame(), _val_losses())
+    assert not files.failure.exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "is damaged"),
+        ("[]", "is damaged"),
+        ('{"run_id": "a"}', "is damaged: 'schema_version'"),
+        ('{"schema_version": 99}', "has schema version 99; this overfit_lab reads up to 1: upgrade it"),
+        ('{"schema_version": 1, "run_id": "a"}', "is damaged: config_id: Field required"),
+        ('{"schema_version": "x"}', "is damaged"),
+    ],
+)
+def test_a_record_that_cannot_be_trusted_is_named(tmp_path: Path, content: str, message: str) -> None:
+    files = RunFiles(tmp_path)
+    files.record.write_text(content)
+    with pytest.raises(UserError) as caught:
+        files.load()
+    assert f"{files.record} {message}" in str(caught.value)
+
+
+def test_val_losses_are_never_unpickled(tmp_path: Path) -> None:
+    files = RunFiles(tmp_path)
+    np.savez(files.val_losses, epochs=np.array([{"a": 1}], dtype=object))
+    with pytest.raises(ValueError, match="allow_pickle"):
+        files.load_val_losses()
+
+
+def test_a_study_takes_no_other_source_or_split(tmp_path: Path) -> None:
+    files = StudyFiles(tmp_path / "study")
+    files.create(_study(folds=5), pl.DataFrame({"row": [0]}))
+    files.check(_study(folds=5))
+    files.create(_study(folds=5), pl.DataFrame({"row": [99]}))
+    assert pl.read_parquet(files.split)["row"].to_list() == [0]
+    for other, message in [
+        (_study("wine", folds=5), "belongs to digits, not to wine; give another study.name"),
+        (_study(fingerprint="g", folds=5), "belongs to other rows of digits"),
+        (_study(folds=4), "split.folds=4: "),
+    ]:
+        with pytest.raises(UserError) as caught:
+            files.check(other)
+        assert message in str(caught.value)
+
+
+def test_a_directory_without_study_json_is_no_study(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is not a study"):
+        StudyFiles(tmp_path).load()
+
+
+WRITE_FOR_EVER = """
+import sys
+from pathlib import Path
+from overfit_lab.records import write_atomically
+path, size = Path(sys.argv[1]), 3_000_000
+print("ready", flush=True)
+while True:
+    for letter in (b"a", b"b"):
+        write_atomically(path, letter * size)
+"""
+
+
+def test_a_file_is_whole_whenever_its_writer_is_killed(tmp_path: Path) -> None:
+    """A real process, killed with -9 at changing moments of a write."""
+    path = tmp_path / "file"
+    write_atomically(path, b"a" * 3_000_000)
+    for round_ in range(8):
+        process = subprocess.Popen(
+            [sys.executable, "-c", WRITE_FOR_EVER, str(path)], stdout=subprocess.PIPE, env={**os.environ}
+        )
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(0.005 * round_)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+        content = path.read_bytes()
+        assert len(content) == 3_000_000
+        assert content in (b"a" * 3_000_000, b"b" * 3_000_000)
