@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -53,10 +54,19 @@ def _guarded(command: Callable[[], int]) -> int:
         return command()
     except UserError as error:
         return _refuse(str(error))
+    except KeyboardInterrupt:
+        print(
+            "overfit-lab: interrupted; what is finished is kept, and the same command goes on from there",
+            file=sys.stderr,
+        )
+        return 128 + signal.SIGINT
     except BrokenPipeError:
         # Whoever read our output has seen enough (| head); the rest has nowhere to go.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:
+        # A folder that cannot be written, a full disk: files are written whole, so nothing is half there.
+        return _refuse(f"{error.filename or 'input/output'}: {error.strerror or error}")
 
 
 def _refuse(message: str) -> int:

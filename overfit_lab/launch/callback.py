@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from overfit_lab.config import Config
 from overfit_lab.errors import UserError
 from overfit_lab.launch.explain import explain
-from overfit_lab.launch.job import check, config_of
+from overfit_lab.launch.job import check, config_of, overrides_of
 
 
 class Refusal(SystemExit):
@@ -30,12 +30,12 @@ class Refusal(SystemExit):
 class JobCallback(Callback):
     """Refuses a command as a whole where any of its jobs is a mistake; a typo must not cost a night's sweep."""
 
-    # Told how many jobs there will be.
-    expect: Callable[[int], None] = staticmethod(lambda jobs: None)
+    # Told the overrides of each job that is to come. Hydra makes the object, so this stands at the class.
+    expect: Callable[[list[list[str]]], None] = staticmethod(lambda jobs: None)
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:  # noqa: ANN401 - Hydra's signature
         """Check the only job."""
-        type(self).expect(1)
+        type(self).expect([overrides_of(config.hydra)])
         _check_all(iter([config]))
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:  # noqa: ANN401 - Hydra's signature
@@ -44,7 +44,7 @@ class JobCallback(Callback):
             return
         try:
             jobs = _sweep(config)
-            type(self).expect(len(jobs))
+            type(self).expect(jobs)
             loader = GlobalHydra.instance().config_loader()
             _check_all(loader.load_sweep_config(config, job) for job in jobs)
         except (HydraException, OmegaConfBaseException) as error:
@@ -55,7 +55,7 @@ def _sweep(config: DictConfig) -> list[list[str]]:
     """List the overrides of each job, as the basic sweeper will."""
     fixed = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
     parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
-    overrides = parser.parse_overrides([*fixed, *config.hydra.overrides.task])
+    overrides = parser.parse_overrides([*fixed, *overrides_of(config.hydra)])
     return [job for batch in BasicSweeper.split_arguments(overrides, None) for job in batch]
 
 

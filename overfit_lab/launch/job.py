@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
@@ -49,8 +50,8 @@ def config_of(composed: DictConfig) -> Config:
     Raises:
         UserError: A value is missing, not allowed, or refers to something that is not there.
     """
-    values = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
     try:
+        values = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
         plain = OmegaConf.to_container(values, resolve=True, throw_on_missing=True)
     except MissingMandatoryValue as error:
         raise UserError(f"{error.full_key} is missing; give it as {error.full_key}=...") from error
@@ -58,6 +59,13 @@ def config_of(composed: DictConfig) -> Config:
         raise UserError(f"{error.full_key or 'the configuration'}: {str(error).partition(chr(10))[0]}") from error
     assert isinstance(plain, dict)
     return parse({str(key): value for key, value in plain.items()})
+
+
+def overrides_of(hydra: HydraConf) -> list[str]:
+    """Return the overrides of a job from Hydra's section as they were typed; an interpolation in one stays as it is."""
+    overrides = OmegaConf.to_container(hydra.overrides.task, resolve=False)
+    assert isinstance(overrides, list)
+    return [str(override) for override in overrides]
 
 
 def register_resolvers() -> None:
@@ -92,7 +100,7 @@ def run_job(composed: DictConfig, listeners: Sequence[Listener] = ()) -> Outcome
         UserError: The job cannot be what was asked for.
     """
     config = config_of(composed)
-    name, overrides = run_id(config), tuple(HydraConfig.get().overrides.task)
+    name, overrides = run_id(config), tuple(overrides_of(HydraConfig.get()))
     files = StudyFiles(config.study.directory).run(name)
     outcome = functools.partial(
         Outcome, study=config.study.directory, report=config.study.report, run_id=name, overrides=overrides
@@ -101,10 +109,15 @@ def run_job(composed: DictConfig, listeners: Sequence[Listener] = ()) -> Outcome
         return outcome(status="present", record=files.load())
     plan = prepare(config)
     try:
-        record = execute(plan, overrides=overrides, command=shlex.join(sys.argv), listeners=listeners)
+        record = execute(plan, overrides=overrides, command=_command_line(), listeners=listeners)
     except UserError:
         raise
     except Exception as error:
         values: dict[str, Any] = config.model_dump(by_alias=True, mode="json")
         return outcome(status="failed", error=files.save_failure(name, values, error).error)
     return outcome(status="trained", record=record)
+
+
+def _command_line() -> str:
+    # The first word is the program and its command in one, as Hydra's own messages show it.
+    return f"{sys.argv[0]} {shlex.join(sys.argv[1:])}".strip()

@@ -26,7 +26,8 @@ class Session:
     def __init__(self, console: Console) -> None:
         self.console = console
         self.outcomes: list[Outcome] = []
-        self.total: int | None = None
+        self._total: int | None = None
+        self._shared: set[str] = set()
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -48,10 +49,12 @@ class Session:
         """Remove the bars."""
         self._progress.stop()
 
-    def expect(self, jobs: int) -> None:
-        """Say how many jobs there will be."""
-        self.total = jobs
-        self._progress.update(self._jobs, total=jobs)
+    def expect(self, jobs: list[list[str]]) -> None:
+        """Learn which jobs there will be, each by its overrides."""
+        self._total = len(jobs)
+        if len(jobs) > 1:
+            self._shared = set.intersection(*map(set, jobs))
+        self._progress.update(self._jobs, total=len(jobs))
 
     @property
     def studies_to_report(self) -> list[Path]:
@@ -73,8 +76,9 @@ class Session:
         return outcome
 
     def _line(self, outcome: Outcome) -> str:
-        number = f"[{len(self.outcomes)}/{self.total or '?'}]"
-        what = " ".join(outcome.overrides) or outcome.run_id
+        number = f"[{len(self.outcomes)}/{self._total or '?'}]"
+        # What all jobs of a sweep share tells none of them apart.
+        what = " ".join(o for o in outcome.overrides if o not in self._shared) or outcome.run_id
         if outcome.record is None:
             return f"{number} {what}: failed: {outcome.error}"
         when = "finished before" if outcome.status == "present" else f"{outcome.record.seconds:.1f} s"

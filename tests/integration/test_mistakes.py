@@ -1,0 +1,117 @@
+"""A user's mistake: one line that names it, exit code 2, nothing left behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from overfit_lab import cli
+from tests.integration.conftest import Train, run_command
+
+
+def _everything(folder: Path) -> set[tuple[str, int]]:
+    return {(str(p.relative_to(folder)), p.stat().st_mtime_ns) for p in folder.rglob("*")}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["data=mnits"], "data=mnits: allowed are breast_cancer, custom, diabetes, digits"),
+        (["data.name=mnits"], "data.name=mnits: allowed are breast_cancer, digits"),
+        (["optimizer=newton"], "optimizer=newton: allowed are adam, adamw, momentum, rmsprop, sgd"),
+        (["model.widht=3"], "there is no key model.widht; allowed there are _target_, width, depth"),
+        (["optimizr=sgd"], "there is no key optimizr; allowed there are data, split, model"),
+        (["model.width=["], "model.width=[ cannot be read as KEY=VALUE"),
+        (["model.width=4,8"], "model.width=4,8: several values are a sweep; add -m"),
+        (["model.width=0"], "model.width=0: must be greater than or equal to 1"),
+        (["study.root=${nope}"], "study.root: Interpolation key 'nope' not found"),
+        (["~model.foo"], "Could not delete from config. 'model.foo' does not exist."),
+        (["--run", "--multirun"], "Only one of --run, --multirun"),
+        (["split.folds=456"], "split.folds=456: there are 455 development rows; allowed is 2 to 455"),
+        (["data=iris", "split.folds=41"], "split.folds=41: class 0 has 40 row(s), stratifying needs 41"),
+        (["task=regression"], "task=regression: the source is binary; allowed are auto and binary"),
+        (["task.metrics=[r2]"], "task.metrics=r2: binary allows accuracy, f1, auroc"),
+        (["data.scale_targets=true"], "data.scale_targets=true: breast_cancer is binary"),
+        (["penalty.exclude=[nope]"], "penalty.exclude=nope: matches no parameter; allowed are 0.weight, 0.bias"),
+        (["model=custom", "model._target_=no.Such"], "model._target_=no.Such: No module named 'no'"),
+        (["model._target_=torch.nn.ReLU"], "model._target_=torch.nn.ReLU: called with inputs=30, outputs=1"),
+        # In a sweep, the last job's mistake is found before the first job starts.
+        (["-m", "model.width=4,8,0"], "model.width=0: must be greater than or equal to 1"),
+        (["-m", "data=iris,mnits"], "data=mnits: allowed are breast_cancer, custom"),
+        (["-m", "data=iris,wine", "study.name=one"], "a study has one source and one split"),
+        (["-m", "split.folds=4,5"], "a study has one source and one split"),
+        (["sweep=capacity_by_decay", "+foo=1"], "foo=1: there is no such key"),
+    ],
+)
+def test_nothing_is_left_behind(train: Train, tmp_path: Path, overrides: list[str], message: str) -> None:
+    result = train(*overrides)
+    assert result.code == 2
+    assert result.out == ""
+    (line,) = result.err.splitlines()
+    assert line.startswith("overfit-lab: ")
+    assert message in line
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["data=wine"], "belongs to breast_cancer, not to wine; give another study.name"),
+        (
+            ["split.seed=1"],
+            "split.seed=1: studies/mine is split with seed=0; give the same split or another study.name",
+        ),
+        (["split=holdout", "-m"], "split.kind=holdout: studies/mine is split with kind=kfold"),
+    ],
+)
+def test_a_study_of_another_source_or_split_is_left_alone(
+    train: Train, tmp_path: Path, overrides: list[str], message: str
+) -> None:
+    quick = ("study.name=mine", "training.epochs=1", "study.report=false")
+    assert train(*quick).code == 0
+    before = _everything(tmp_path)
+    result = train(*quick, *overrides)
+    assert result.code == 2
+    assert message in result.err
+    assert _everything(tmp_path) == before
+
+
+def test_a_record_of_a_newer_version_is_refused_and_kept(train: Train, tmp_path: Path) -> None:
+    quick = ("training.epochs=1", "study.report=false")
+    train(*quick)
+    (record,) = tmp_path.glob("studies/*/runs/*/run.json")
+    newer = record.read_text().replace('"schema_version": 1', '"schema_version": 2')
+    record.write_text(newer)
+    result = train(*quick)
+    assert result.code == 2
+    assert "has schema version 2; this overfit_lab reads up to 1" in result.err
+    assert record.read_text() == newer
+
+
+def test_report_on_no_study(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["report", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == f"overfit-lab: {tmp_path} is not a study: it holds no study.json\n"
+
+
+def test_a_study_root_that_is_a_file(train: Train, tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("")
+    result = train("study.root=taken", "training.epochs=1")
+    assert result.code == 2
+    assert "taken" in result.err
+    assert len(result.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("arguments", [["nosuch"], [], ["report"]])
+def test_words_that_are_no_command(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main(arguments)
+    assert caught.value.code == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_process_says_so_by_its_exit_code(tmp_path: Path) -> None:
+    result = run_command(tmp_path, "train", "model.width=0")
+    assert (result.code, result.out) == (2, "")
+    assert result.err == "overfit-lab: model.width=0: must be greater than or equal to 1\n"
+    assert list(tmp_path.iterdir()) == []
