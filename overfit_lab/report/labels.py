@@ -1,0 +1,119 @@
+"""Names, values and verdicts in words, as tables and figures show them."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import median
+from typing import Any
+
+from overfit_lab.analysis.onset import Onset, Verdict
+from overfit_lab.records import RunRecord
+from overfit_lab.report.configurations import configured
+from overfit_lab.study import Study
+
+VERDICTS: Mapping[Verdict, str] = {
+    "overfit": "overfit",
+    "not_reached": "not reached",
+    "underfit": "underfit",
+    "diverged": "diverged",
+    "too_short": "too short",
+}
+
+# The default losses of the problem types, see overfit_lab.task; a report should not have to import torch.
+_LOSS_OF_PROBLEM = {
+    "binary": "binary_cross_entropy",
+    "multiclass": "categorical_cross_entropy",
+    "multilabel": "binary_cross_entropy",
+    "regression": "mean_squared_error",
+    "unit_regression": "mean_squared_error",
+}
+
+
+def printable(text: str) -> str:
+    """Replace what is no visible character: it could steer a terminal, and no SVG may hold it."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def short_names(keys: Iterable[str]) -> dict[str, str]:
+    """Shorten dotted keys to their last part where it is unambiguous; `model._target_` becomes `model`."""
+    short = {key: _short(key) for key in keys}
+    count = Counter(short.values())
+    return {key: printable(name if count[name] == 1 else key) for key, name in short.items()}
+
+
+def _short(key: str) -> str:
+    section, _, last = key.rpartition(".")
+    return section if section and last in {"_target_", "kind", "name"} else last
+
+
+def value_label(value: Any) -> str:  # noqa: ANN401 - any configuration value
+    """Show a configuration value; a dash where there is none."""
+    if value is None:
+        return "–"  # noqa: RUF001 - a dash
+    if isinstance(value, float):
+        return f"{value:g}"
+    return printable(str(value).removeprefix("overfit_lab.model."))
+
+
+def onset_label(onset: Onset) -> str:
+    """Say an onset as `25 [20, 31]`, or why there is none."""
+    if onset.epoch is None or onset.ci is None:
+        return VERDICTS[onset.verdict]
+    return f"{onset.epoch} [{onset.ci[0]}, {onset.ci[1]}]"
+
+
+def verdict_sentence(onset: Onset, horizon: int) -> str:
+    """Say what became of a run of so many epochs."""
+    sentences: Mapping[Verdict, str] = {
+        "overfit": f"overfitting begins at epoch {onset_label(onset)}",
+        "not_reached": f"no overfitting within {horizon} epochs",
+        "underfit": f"still underfitting at epoch {horizon}",
+        "diverged": "diverged",
+        "too_short": f"{horizon} epochs are too few to tell",
+    }
+    return sentences[onset.verdict]
+
+
+def loss_label(study: Study) -> str:
+    """Name the loss of a study with its unit."""
+    default = _LOSS_OF_PROBLEM.get(study.record.source.problem, "loss")
+    chosen = {configured(run.config, "task.loss") for run in study.runs}
+    names = {default if loss in (None, "auto") else loss for loss in chosen} or {default}
+    if names == {"mean_squared_error"}:
+        scaled = {configured(run.config, "data.scale_targets") for run in study.runs} == {True}
+        return "mean squared error (standardised targets)" if scaled else "mean squared error"
+    if all(name.endswith("cross_entropy") for name in names):
+        return "cross-entropy (nats)"
+    return "loss"
+
+
+def loss_decimals(runs: Sequence[RunRecord]) -> int:
+    """Choose the decimals of all losses: two digits of a typical standard error, or three of a typical loss."""
+    errors = [run.val_loss.se for run in runs if run.val_loss.se]
+    losses = [abs(run.val_loss.mean) for run in runs if run.val_loss.mean]
+    if errors:
+        return max(0, 1 - math.floor(math.log10(median(errors))))
+    return max(0, 2 - math.floor(math.log10(median(losses)))) if losses else 0
+
+
+def loss_value(value: float | None, decimals: int) -> str:
+    """Show a loss; a dash where there is none."""
+    if value is None:
+        return value_label(None)
+    # A loss that exploded would be a number of 30 digits.
+    return f"{value:.{decimals}f}" if abs(value) < 1e6 else f"{value:.1e}"
+
+
+def study_title(study: Study) -> str:
+    """Name a study with its source and its split."""
+    record = study.record
+    split = record.split
+    if split.get("kind") == "kfold":
+        how = f"{split.get('folds')}-fold cross-validation"
+    else:
+        how = f"hold-out, {100 * split.get('val_fraction', 0):g} % for validation"
+    if split.get("repeats", 1) > 1:
+        how += f", {split['repeats']} times"
+    return f"{printable(record.name)}: {printable(record.source.name)}, {how}"

@@ -1,0 +1,74 @@
+"""Loss curves of a run as arrays, and what the stopping rules read from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from overfit_lab.analysis.rules import DEFAULT_RULES
+from overfit_lab.errors import UserError
+from overfit_lab.study import Study
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class LossCurves:
+    """Train and validation loss of all fits of a run, measured on the same weights, without penalty.
+
+    Args:
+        epochs: `epochs`, completed passes, from 0.
+        train: `fits x epochs`.
+        val: `fits x epochs`.
+    """
+
+    epochs: NDArray[np.int64]
+    train: Array
+    val: Array
+
+
+def loss_curves(frame: pl.DataFrame) -> LossCurves:
+    """Lay the losses of `curves.parquet` out as arrays."""
+    losses = frame.filter(pl.col("metric") == "loss").sort("repeat", "fold", "epoch")
+    epochs = losses["epoch"].unique().sort().cast(pl.Int64).to_numpy()
+    train, val = (
+        losses.filter(pl.col("split") == split)["value"].to_numpy().reshape(-1, len(epochs))
+        for split in ("train", "val")
+    )
+    return LossCurves(epochs, train, val)
+
+
+def load_loss_curves(study: Study) -> dict[str, LossCurves]:
+    """Read the loss curves of all finished runs, by run id.
+
+    Raises:
+        UserError: A file of curves is missing or damaged.
+    """
+    curves = {}
+    for run in study.runs:
+        try:
+            curves[run.run_id] = loss_curves(study.curves(run.run_id))
+        except (OSError, ValueError, pl.exceptions.PolarsError) as error:
+            raise UserError(f"{study.files.run(run.run_id).curves} is missing or damaged: {error}") from error
+    return curves
+
+
+def mean_over_fits(losses: Array) -> Array:
+    """Average `fits x epochs` over fits; NaN from where a fit is not finite, as the others alone are another mean."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean = losses.mean(axis=0)
+    return np.where(np.isfinite(mean), mean, np.nan)
+
+
+def rule_epochs(curves: LossCurves) -> dict[str, int | None]:
+    """Apply the named stopping rules to the mean curves of a run.
+
+    Returns:
+        For each rule, as `rule_NAME`, the epoch whose weights it would keep; None where it does not fire.
+    """
+    # Row t of what a rule reads is the epoch after t + 1 passes: the untrained network takes no part.
+    train, val = mean_over_fits(curves.train)[1:], mean_over_fits(curves.val)[1:]
+    return {f"rule_{rule.name}": rule.stop(val, train).epoch for rule in DEFAULT_RULES}

@@ -1,0 +1,84 @@
+"""Write a study's report: its runs as a table for other programs, and its figures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import polars as pl
+from matplotlib.figure import Figure
+
+from overfit_lab.records import write_atomically, write_frame
+from overfit_lab.report.configurations import configured, swept_keys
+from overfit_lab.report.figure import house_style, save_figure
+from overfit_lab.report.grid import grid_keys, make_grid
+from overfit_lab.report.labels import loss_label, printable, short_names, study_title, value_label
+from overfit_lab.report.loss_curves import LossCurves, load_loss_curves, rule_epochs
+from overfit_lab.report.plot_capacity import draw_capacity, has_capacity
+from overfit_lab.report.plot_curves import draw_overview, draw_run
+from overfit_lab.report.plot_heatmap import draw_onset, draw_val_loss
+from overfit_lab.study import Study
+
+# Beyond these a grid is no picture any more.
+MOST_PANELS_ALONG = 8
+MOST_CELLS_ALONG = 12
+
+_FIGURES = ("curves", "curves_*", "capacity", "heatmap_*")
+
+
+def write_report(study: Study) -> Path:
+    """Write the report of a study, finished or not, over the one that is there.
+
+    Returns:
+        The directory of the report.
+
+    Raises:
+        UserError: A file of curves is missing or damaged.
+    """
+    curves = load_loss_curves(study)
+    directory = study.files.report / "figures"
+    directory.mkdir(parents=True, exist_ok=True)
+    frame = runs_frame(study, curves)
+    write_atomically(study.files.report / "runs.csv", frame.write_csv().encode())
+    write_frame(study.files.report / "runs.parquet", frame)
+
+    written: set[Path] = set()
+    with house_style():
+        for name, figure in _figures(study, curves):
+            written.update(save_figure(figure, directory / name))
+    for pattern in _FIGURES:
+        for kind in ("svg", "png"):
+            for stale in set(directory.glob(f"{pattern}.{kind}")) - written:
+                stale.unlink(missing_ok=True)
+    return study.files.report
+
+
+def runs_frame(study: Study, curves: Mapping[str, LossCurves]) -> pl.DataFrame:
+    """One row for each finished run, as `Study.frame`, and the epoch that each named stopping rule would keep."""
+    if not study.runs:
+        return study.frame()
+    rules = pl.from_dicts([rule_epochs(curves[run.run_id]) for run in study.runs], infer_schema_length=None)
+    return study.frame().hstack(rules.cast(pl.Int64))
+
+
+def _figures(study: Study, curves: Mapping[str, LossCurves]) -> Iterator[tuple[str, Figure]]:
+    """Draw every figure that makes sense for a study, with its name."""
+    loss, title = loss_label(study), study_title(study)
+    names = short_names(swept_keys(study))
+    for run in study.runs:
+        swept = [f"{name} {value_label(configured(run.config, key))}" for key, name in names.items()]
+        name = ", ".join(swept) or printable(study.record.name)
+        yield f"curves_{run.run_id}", draw_run(run, curves[run.run_id], name=name, loss_label=loss)
+
+    keys = grid_keys(study)
+    if 1 <= len(names) <= 2 and keys:
+        by_panel = make_grid(study, keys[0], next((key for key in [*keys[1:], *names] if key != keys[0]), None))
+        if max(len(by_panel.x.values), len(by_panel.y.values)) <= MOST_PANELS_ALONG:
+            yield "curves", draw_overview(by_panel, curves, title=title, loss_label=loss)
+    if has_capacity(study):
+        yield "capacity", draw_capacity(study, title=title, loss_label=loss)
+    if len(keys) >= 2:
+        by_cell = make_grid(study, keys[0], keys[1])
+        if max(len(by_cell.x.values), len(by_cell.y.values)) <= MOST_CELLS_ALONG:
+            yield "heatmap_val_loss", draw_val_loss(by_cell, title=title, loss_label=loss)
+            yield "heatmap_onset", draw_onset(by_cell, title=title)

@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
+from matplotlib.patches import Rectangle
+
+from overfit_lab.analysis.onset import Onset
+from overfit_lab.report.figure import house_style
+from overfit_lab.report.loss_curves import LossCurves, load_loss_curves
+from overfit_lab.report.plot_capacity import capacity_lines, draw_capacity, has_capacity
+from overfit_lab.report.plot_curves import draw_run
+from overfit_lab.study import load_study
+from tests.report.made_up import add_run, configuration, losses, make_study, make_sweep
+
+
+def drawn(axes: Axes, color: str) -> list[np.ndarray]:
+    """The curves of a colour of the style, as [x, y]."""
+    with house_style():
+        return [
+            np.asarray(line.get_data(), dtype=float)
+            for line in axes.lines
+            if to_hex(line.get_color()) == to_hex(color) and len(np.asarray(line.get_xdata())) > 2
+        ]
+
+
+def axes_of(root: Path, name: str) -> tuple[Axes, LossCurves]:
+    study = load_study(make_sweep(root).directory)
+    curves = load_loss_curves(study)[name]
+    run = next(run for run in study.runs if run.run_id == name)
+    with house_style():
+        return draw_run(run, curves, name=name, loss_label="loss").axes[0], curves
+
+
+def test_curves_are_the_means_over_fits_from_epoch_0_in_their_colours(tmp_path: Path) -> None:
+    axes, curves = axes_of(tmp_path, "narrow0")
+    [train], [val] = drawn(axes, "C0"), drawn(axes, "C1")
+    np.testing.assert_allclose(val, [np.arange(21), (curves.val[0] + curves.val[1]) / 2])
+    np.testing.assert_allclose(train, [np.arange(21), (curves.train[0] + curves.train[1]) / 2])
+
+
+def test_the_onset_is_a_line_and_its_interval_a_band(tmp_path: Path) -> None:
+    axes, _ = axes_of(tmp_path, "narrow0")
+    assert [12, 12] in [np.asarray(line.get_xdata()).tolist() for line in axes.lines]
+    [band] = [patch for patch in axes.patches if isinstance(patch, Rectangle)]
+    assert band.get_x() <= 9
+    assert band.get_x() + band.get_width() >= 15
+
+
+def test_a_run_without_onset_has_neither(tmp_path: Path) -> None:
+    axes, _ = axes_of(tmp_path, "decayed0")
+    assert not axes.patches
+    assert len(axes.lines) == 3
+
+
+def test_of_a_diverged_run_what_is_finite_is_drawn(tmp_path: Path) -> None:
+    axes, _ = axes_of(tmp_path, "wide0")
+    [val] = drawn(axes, "C1")
+    assert np.isfinite(val[1]).tolist() == [True] * 7 + [False] * 14
+    assert all(np.isfinite(axes.get_ylim()))
+
+
+def test_an_explosion_does_not_flatten_the_rest(tmp_path: Path) -> None:
+    files = make_study(tmp_path)
+    val = losses(5)
+    val[:, 15:] = 1e30
+    run = add_run(files.run("one"), configuration(4, 0.0), Onset("diverged", best_epoch=5), val)
+    curves = LossCurves(np.arange(21), 0.5 * val, val)
+    with house_style():
+        axes = draw_run(run, curves, name="", loss_label="loss").axes[0]
+    assert axes.get_ylim()[1] < 20 * val[0, 0]
+
+
+@pytest.mark.parametrize(("turn", "floor", "scale"), [(5, 1.0, "linear"), (10, 0.02, "log")])
+def test_the_loss_axis_is_logarithmic_where_the_range_is_wide(
+    tmp_path: Path, turn: int, floor: float, scale: str
+) -> None:
+    run = add_run(
+        make_study(tmp_path).run("one"), configuration(4, 0.0), Onset("not_reached"), losses(turn, floor=floor)
+    )
+    val = losses(turn, floor=floor)
+    with house_style():
+        axes = draw_run(run, LossCurves(np.arange(21), val, val), name="", loss_label="loss").axes[0]
+    assert axes.get_yscale() == scale
+
+
+def test_capacity_has_a_line_for_each_alpha_in_order_of_parameters(tmp_path: Path) -> None:
+    lines = capacity_lines(load_study(make_sweep(tmp_path).directory))
+    assert list(lines) == ["alpha 0", "alpha 0.1"]
+    assert [point.parameters for point in lines["alpha 0"]] == [40, 160, 640]
+    assert [point.val for point in lines["alpha 0"]] == pytest.approx([0.2, 0.15, 0.2])
+    assert [point.se for point in lines["alpha 0"]] == [0.0123] * 3
+    assert lines["alpha 0.1"][0].train == pytest.approx(0.5 * 1.3 * 0.9**20)
+
+
+def test_seeds_are_one_point(tmp_path: Path) -> None:
+    lines = capacity_lines(load_study(make_sweep(tmp_path, seeds=[0, 1]).directory))
+    assert list(lines) == ["alpha 0", "alpha 0.1"]
+    # With seed 1 the curve turns one epoch later: its loss at the best epoch of the record is 0.05 higher.
+    assert [point.val for point in lines["alpha 0"]] == pytest.approx([0.225, 0.15, 0.2])
+
+
+def test_dropout_makes_lines_and_not_sizes(tmp_path: Path) -> None:
+    files = make_study(tmp_path)
+    for dropout in (0.0, 0.5):
+        config = configuration(4, 0.0, dropout=dropout)
+        add_run(files.run(f"d{dropout}"), config, Onset("not_reached", best_epoch=9), losses(9))
+    study = load_study(files.directory)
+    assert list(capacity_lines(study)) == ["dropout 0", "dropout 0.5"]
+    assert not has_capacity(study)
+
+
+def test_capacity_labels_widths(tmp_path: Path) -> None:
+    study = load_study(make_sweep(tmp_path).directory)
+    with house_style():
+        figure = draw_capacity(study, title="", loss_label="loss")
+        figure.draw_without_rendering()
+        labels = [label.get_text() for label in figure.axes[0].get_xticklabels()]
+    assert labels == ["40\nwidth 4", "160\nwidth 16", "640\nwidth 64"]
