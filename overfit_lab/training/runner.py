@@ -33,6 +33,10 @@ def train(
         trainer: Device and precision.
         checkpoint: The file of the checkpoint; its folder exists.
 
+    Raises:
+        UserError: The checkpoint cannot be read.
+        KeyboardInterrupt: The user interrupted it; the last checkpoint is kept.
+
     Returns:
         The module's history, of `training.epochs + 1` epochs.
     """
@@ -45,7 +49,7 @@ def train(
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         # Lightning's own use of a name that torch has deprecated.
         warnings.filterwarnings("ignore", message=".*LeafSpec.*")
-        L.Trainer(
+        lightning_trainer = L.Trainer(
             accelerator=_accelerator(trainer),
             devices=1,
             precision=trainer.precision,
@@ -55,7 +59,12 @@ def train(
             enable_progress_bar=False,
             enable_model_summary=False,
             callbacks=[CohortCheckpoint(checkpoint, training.checkpoint_seconds)],
-        ).fit(module, datamodule=data, ckpt_path=path)
+        )
+        try:
+            lightning_trainer.fit(module, datamodule=data, ckpt_path=path)
+        except SystemExit as error:
+            # Lightning turns Ctrl-C into sys.exit(1), which would look like a failed run.
+            raise KeyboardInterrupt if lightning_trainer.interrupted else error from None
     checkpoint.unlink(missing_ok=True)
     return module.history
 
