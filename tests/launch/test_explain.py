@@ -1,0 +1,29 @@
+"""Hydra's own errors, each as Hydra raises it, in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from overfit_lab.config import Config
+from overfit_lab.launch.explain import explain
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        ("split=loo", "split=loo: allowed are holdout, kfold"),
+        ("foo=1", "there is no key foo; allowed there are data, split, model, task, penalty, optimizer"),
+        ("model.foo=1", "there is no key model.foo; allowed there are _target_, width, depth, activation, dropout"),
+        ("model.width=[", "model.width=[ cannot be read as KEY=VALUE: no viable alternative at input '['"),
+        ("seed=1,2", "seed=1,2: several values are a sweep; add -m to run one job for each"),
+        ("~nope", "Could not delete from config. 'nope' does not exist."),
+    ],
+)
+def test_one_line(config: Callable[..., Config], override: str, line: str) -> None:
+    with pytest.raises(Exception) as caught:  # noqa: PT011 - Hydra's, of several kinds
+        config(override)
+    said = explain(caught.value)
+    assert said.startswith(line)
+    assert "\n" not in said
