@@ -113,6 +113,8 @@ def prepare(config: cfg.Config) -> Plan:
         raise UserError(f"data.scale_targets=true: {source.name} is {source.problem}; only regression allows it")
     task = make_task(config.task, source.problem)
     network = build_network(config.model, source.features, source.outputs)
+    if count_parameters(network) == 0:
+        raise UserError(f"model._target_={config.model.target}: it has no trainable parameter; at least one is needed")
     weights: frozenset[str] = frozenset()
     if not isinstance(config.penalty, cfg.NoPenalty):
         weights = penalised_names(network, include=config.penalty.include, exclude=config.penalty.exclude)
@@ -321,15 +323,14 @@ _SPLIT_SCHEMA = {"row": pl.Int64, "role": pl.String, "repeat": pl.Int32, "fold":
 
 def _hparams(record: RunRecord) -> tuple[dict[str, object], dict[str, float | None]]:
     """What TensorBoard's HPARAMS tab shows of a run."""
-    flat = {
+    # Source and split are the same all over a study.
+    hparams = {
         f"{section}.{key}": value
-        for section in ("data", "model", "penalty", "optimizer", "training")
+        for section in ("model", "penalty", "optimizer", "training")
         for key, value in record.config[section].items()
         if not isinstance(value, list)
     }
-    best, at_best = record.val_loss.mean, record.train_loss
-    return {**flat, "seed": record.config["seed"], "parameters": record.parameters}, {
-        "val_loss": best,
-        "onset": record.onset.epoch,
-        "gap": None if best is None or at_best is None else best - at_best,
-    }
+    hparams |= {"seed": record.config["seed"], "parameters": record.parameters}
+    val, train = record.val_loss.mean, record.train_loss
+    gap = None if val is None or train is None else val - train
+    return hparams, {"val_loss": val, "onset": record.onset.epoch, "gap": gap}

@@ -66,11 +66,11 @@ class CohortModule(L.LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Build the optimizer over the stacked parameters."""
-        return make_optimizer(self.optimizer_config, self.network.named_weights(), self.weight_names)
+        return make_optimizer(self.optimizer_config, self.network.stacked_parameters(), self.weight_names)
 
     def on_train_start(self) -> None:
         """Prepare what depends on data, device and precision; measure epoch 0, unless a checkpoint brought it along."""
-        named = self.network.named_weights()
+        named = self.network.stacked_parameters()
         self._penalised = [named[name] for name in named if name in self.weight_names]
         like = next(iter(named.values()))
         self._l1, self._l2 = (s if s is None else s.to(like) for s in (self.l1, self.l2))

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
-from overfit_lab.errors import UserError
-from overfit_lab.model.dropout import dropout_shapes, with_seeded_dropout
+from overfit_lab.model.dropout import SeededDropout, dropout_shapes, with_seeded_dropout
 
 
 class StackedNetwork(nn.Module):
@@ -21,9 +20,6 @@ class StackedNetwork(nn.Module):
 
     Args:
         networks: One row of networks for each stream, one column for each configuration; all of one shape.
-
-    Raises:
-        UserError: The network shares one parameter between layers, or trains none at all.
     """
 
     def __init__(self, networks: Sequence[Sequence[nn.Module]]) -> None:
@@ -31,10 +27,9 @@ class StackedNetwork(nn.Module):
         self.streams, self.configurations = len(networks), len(networks[0])
         members = [with_seeded_dropout(network) for row in networks for network in row]
         parameters, buffers = stack_module_state(members)
-        if not any(p.requires_grad for p in members[0].parameters()):
-            raise UserError(f"the network {type(members[0]).__name__} has no trainable parameter")
         # Names hold dots, which nn.ParameterDict does not take: the values stand in lists beside their names.
-        self.parameter_names, self.buffer_names = tuple(parameters), _without_noise(buffers)
+        noise = {f"{name}.noise" for name, module in members[0].named_modules() if isinstance(module, SeededDropout)}
+        self.parameter_names, self.buffer_names = tuple(parameters), tuple(b for b in buffers if b not in noise)
         self.stacked = nn.ParameterList(
             nn.Parameter(self._grid(value.detach()), requires_grad=value.requires_grad) for value in parameters.values()
         )
@@ -53,7 +48,7 @@ class StackedNetwork(nn.Module):
         self._skeleton[0].train(mode)
         return self
 
-    def named_weights(self) -> Mapping[str, nn.Parameter]:
+    def stacked_parameters(self) -> Mapping[str, nn.Parameter]:
         """The stacked parameters by their names in a single network, each `streams x configurations x ...`."""
         return dict(zip(self.parameter_names, self.stacked, strict=True))
 
@@ -80,7 +75,3 @@ class StackedNetwork(nn.Module):
 
         configurations = vmap(one, in_dims=(0, 0, None, None))
         return vmap(configurations)(values, constants, dict(noise or {}), x)
-
-
-def _without_noise(buffers: Mapping[str, Tensor]) -> tuple[str, ...]:
-    return tuple(name for name in buffers if name.rpartition(".")[2] != "noise")

@@ -124,7 +124,7 @@ def test_problem_types_with_uneven_folds(name: str, tmp_path: Path) -> None:
 def test_members_differ() -> None:
     """Equality to the reference would be empty if all members were alike."""
     cohort = make_cohort(load_source("wine"), penalties=[Penalty(0.0, 0.0), Penalty(0.0, 0.5)])
-    first = cohort.module.network.named_weights()["0.weight"]
+    first = cohort.module.network.stacked_parameters()["0.weight"]
     assert len({tuple(first[s, 0].flatten().tolist()) for s in range(len(cohort.streams))}) == len(cohort.streams)
     assert torch.equal(first[:, 0], first[:, 1])
 

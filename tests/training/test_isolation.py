@@ -21,7 +21,7 @@ def _cohort() -> Cohort:
 
 def _poison(cohort: Cohort, stream: int, configuration: int, value: float) -> None:
     with torch.no_grad():
-        cohort.module.network.named_weights()["2.weight"][stream, configuration] = value
+        cohort.module.network.stacked_parameters()["2.weight"][stream, configuration] = value
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e38])
@@ -35,8 +35,8 @@ def test_others_are_bit_identical(value: float, tmp_path: Path) -> None:
         same[2, 1] = False
         assert np.array_equal(ours[same], theirs[same])
         assert not np.array_equal(ours[2, 1], theirs[2, 1])
-    for name, weight in healthy.module.network.named_weights().items():
-        others = sick.module.network.named_weights()[name]
+    for name, weight in healthy.module.network.stacked_parameters().items():
+        others = sick.module.network.stacked_parameters()[name]
         keep = torch.ones(weight.shape[:2], dtype=torch.bool)
         keep[2, 1] = False
         assert torch.equal(weight[keep], others[keep]), name

@@ -29,7 +29,7 @@ def test_measured_losses_are_those_of_the_weights_in_eval_mode(tmp_path: Path) -
     """Against scikit-learn on each member's own weights, by hand; dropout and the penalty must not show."""
     cohort = make_cohort(load_source("wine"), dropout=0.5, penalties=[Penalty(0.0, 1.0)], epochs=2)
     history = cohort.train(tmp_path / "c.ckpt")
-    weights = {name: value.detach().numpy() for name, value in cohort.module.network.named_weights().items()}
+    weights = {name: value.detach().numpy() for name, value in cohort.module.network.stacked_parameters().items()}
     for stream, fold in enumerate(cohort.data.fold_of_stream):
         for split, rows in (("train", cohort.data.train), ("val", cohort.data.val)):
             size = rows.sizes[fold]
@@ -46,7 +46,7 @@ def test_evaluation_consumes_no_random_numbers(tmp_path: Path, monkeypatch: pyte
     def final_weights() -> list[torch.Tensor]:
         cohort = make_cohort(load_source("wine"), dropout=0.5, epochs=3)
         cohort.train(tmp_path / "c.ckpt")
-        return [p.detach() for p in cohort.module.network.named_weights().values()]
+        return [p.detach() for p in cohort.module.network.stacked_parameters().values()]
 
     measured = final_weights()
     monkeypatch.setattr(CohortModule, "_measure", lambda self: None)

@@ -46,7 +46,7 @@ def test_full_batch_descent_reaches_the_ridge_solution(outputs: int, tmp_path: P
         batch_size=1000,
     )
     cohort.train(tmp_path / "c.ckpt")
-    weights = cohort.module.network.named_weights()
+    weights = cohort.module.network.stacked_parameters()
     for stream in range(len(cohort.streams)):
         x, y = _train_rows(cohort, stream)
         for configuration, alpha in enumerate(alphas):
@@ -70,12 +70,12 @@ def test_without_a_data_gradient_weights_shrink_geometrically_and_biases_stay(tm
         epochs=steps,
         batch_size=1000,
     )
-    weights = cohort.module.network.named_weights()
+    weights = cohort.module.network.stacked_parameters()
     with torch.no_grad():
         weights["0.bias"].zero_()
     before = weights["0.weight"].detach().double().clone()
     cohort.train(tmp_path / "c.ckpt")
-    after = cohort.module.network.named_weights()
+    after = cohort.module.network.stacked_parameters()
     np.testing.assert_allclose(after["0.weight"].detach(), (1 - 0.1 * alpha) ** steps * before, rtol=1e-14)
     assert after["0.bias"].detach().abs().max() == 0
 
@@ -118,13 +118,13 @@ def test_decoupled_decay_leaves_biases_alone(tmp_path: Path) -> None:
     source = Source("zeros", "regression", np.zeros((30, 3)), np.zeros(30))
     optimizer = cfg.AdamW(kind="adamw", lr=0.1, beta1=0.9, beta2=0.999, eps=1e-8, decoupled_decay=2.0)
     cohort = make_cohort(source, optimizer=optimizer, seeds=(0,), epochs=1, batch_size=1000, activation="relu")
-    weights = cohort.module.network.named_weights()
+    weights = cohort.module.network.stacked_parameters()
     with torch.no_grad():
         for name, value in weights.items():
             if name.endswith("bias"):
                 value.fill_(-1.0 if name != "4.bias" else 0.0)
     before = weights["0.weight"].detach().double().clone()
     cohort.train(tmp_path / "c.ckpt")
-    after = cohort.module.network.named_weights()
+    after = cohort.module.network.stacked_parameters()
     np.testing.assert_allclose(after["0.weight"].detach(), 0.8 * before, rtol=1e-12)
     assert torch.equal(after["0.bias"].detach(), torch.full_like(after["0.bias"], -1.0))
