@@ -22,7 +22,7 @@ from overfit_lab.data.source import Source, source_of
 from overfit_lab.data.split import Split, make_split
 from overfit_lab.environment import describe_environment, device_name
 from overfit_lab.errors import UserError
-from overfit_lab.model import build_network, count_parameters, initialise
+from overfit_lab.model import build_network, count_parameters, dropout_shapes, initialise, with_seeded_dropout
 from overfit_lab.objective import make_penalty, penalised_names
 from overfit_lab.records import (
     SCHEMA_VERSION,
@@ -115,6 +115,7 @@ def prepare(config: cfg.Config) -> Plan:
     network = build_network(config.model, source.features, source.outputs)
     if count_parameters(network) == 0:
         raise UserError(f"model._target_={config.model.target}: it has no trainable parameter; at least one is needed")
+    dropout_shapes(with_seeded_dropout(network), torch.zeros(1, source.features))
     weights: frozenset[str] = frozenset()
     if not isinstance(config.penalty, cfg.NoPenalty):
         weights = penalised_names(network, include=config.penalty.include, exclude=config.penalty.exclude)

@@ -172,8 +172,10 @@ def _measured_rows(rows: DevelopmentRows, fold: DevelopmentFold, limit: int) -> 
     if len(fold.train) <= max(limit, len(fold.val)):
         return fold.train
     labels = rows.y[fold.train].reshape(-1) if rows.problem in ("binary", "multiclass") else None
-    if labels is not None and np.unique(labels, return_counts=True)[1].min() < 2:
-        labels = None  # a class of one row cannot be on both sides
+    if labels is not None:
+        counts = np.unique(labels, return_counts=True)[1]
+        if counts.min() < 2 or len(counts) > min(len(fold.val), len(fold.train) - len(fold.val)):
+            labels = None  # not every class can be on both sides
     seed = derive_seed("measured", fold.repeat, fold.fold, bits=32)
     subset, _ = train_test_split(fold.train, train_size=len(fold.val), random_state=seed, stratify=labels)
     return np.sort(subset)

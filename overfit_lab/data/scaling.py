@@ -33,7 +33,7 @@ def fit_scaling(train: NDArray[Any]) -> Scaling:
     deviation of 0 would turn a differing validation row into infinity.
     """
     scale = train.std(axis=0)
-    constant = scale <= 1e-12 * np.maximum(1.0, np.abs(train).max(axis=0))
+    constant = scale <= 1e-12 * np.abs(train).max(axis=0)
     return Scaling(train.mean(axis=0), np.where(constant, 1.0, scale))
 
 

@@ -37,12 +37,16 @@ class Source:
     y: NDArray[Any]
 
     def __post_init__(self) -> None:
-        problem = _find_fault(self.problem, np.asarray(self.x), np.asarray(self.y))
+        try:
+            problem = _find_fault(self.problem, np.asarray(self.x), np.asarray(self.y))
+        except ValueError as error:
+            problem = f"x or y is no array: {error}"
         if problem is not None:
             raise UserError(f"data={self.name}: {problem}")
-        x = np.ascontiguousarray(self.x, dtype=np.float64)
+        # Copies: the caller's arrays stay writable, and what he writes there does not reach a checked source.
+        x = np.array(self.x, dtype=np.float64, order="C")
         dtype = np.int64 if self.problem == "multiclass" else np.float64
-        y = np.ascontiguousarray(self.y, dtype=dtype)
+        y = np.array(self.y, dtype=dtype, order="C")
         if self.problem != "multiclass" and y.ndim == 1:
             y = y[:, None]
         # Shared by every run of a sweep, so nobody may write to them.
@@ -80,6 +84,8 @@ def _find_fault(problem: str, x: NDArray[Any], y: NDArray[Any]) -> str | None:
     if problem not in get_args(Problem):
         return f"problem type {problem!r} is unknown; allowed are {', '.join(get_args(Problem))}"
     for name, array in (("x", x), ("y", y)):
+        if array.ndim == 0:
+            return f"{name} has shape (); allowed is an array with a row for each example"
         if array.dtype.kind not in "buif":
             return f"{name} holds {array.dtype} values; allowed are numbers"
         if array.size == 0:
@@ -112,7 +118,7 @@ def _bad_rows(array: NDArray[Any]) -> int:
     return int((~np.isfinite(array.reshape(len(array), -1))).any(axis=1).sum())
 
 
-@lru_cache(maxsize=4)
+@lru_cache
 def load_source(name: str) -> Source:
     """Load a bundled data set by its name; the same object for every run of a process.
 
@@ -137,8 +143,11 @@ def source_of(config: BundledData | CustomData) -> Source:
     function = import_object("data._target_", config.target)
     try:
         source = function(**config.arguments)
-    except TypeError as error:
-        raise UserError(f"data._target_={config.target} with {config.arguments}: {error}") from error
+    except UserError:
+        raise
+    except Exception as error:
+        given = ", ".join(f"{k}={v}" for k, v in config.arguments.items()) or "no arguments"
+        raise UserError(f"data._target_={config.target} with {given}: {type(error).__name__}: {error}") from error
     if not isinstance(source, Source):
         raise UserError(f"data._target_={config.target} returned {type(source).__name__}; allowed is a Source")
     return source

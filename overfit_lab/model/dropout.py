@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from overfit_lab.errors import UserError
+
 
 class SeededDropout(nn.Module):
     """Dropout that compares its buffer `noise` with its buffer `rate`.
@@ -32,11 +34,15 @@ class SeededDropout(nn.Module):
 
 
 def with_seeded_dropout(network: nn.Module) -> nn.Module:
-    """Replace every `nn.Dropout` inside a network, in place, and return the network."""
+    """Replace every `nn.Dropout` inside a network, in place, and return the network.
+
+    A layer that stands at several places becomes a layer of its own at each.
+    """
     if isinstance(network, nn.Dropout):
-        return SeededDropout(network.p)
-    for name, child in network.named_children():
-        setattr(network, name, with_seeded_dropout(child))
+        return SeededDropout(network.p).train(network.training)
+    for name, module in list(network.named_modules(remove_duplicate=False)):
+        if isinstance(module, nn.Dropout):
+            network.set_submodule(name, SeededDropout(module.p).train(module.training))
     return network
 
 
@@ -47,6 +53,9 @@ def dropout_shapes(network: nn.Module, example: Tensor) -> dict[str, tuple[int, 
         network: A network with seeded dropout.
         example: `rows x features`.
 
+    Raises:
+        UserError: A layer is called more than once in a pass; its masks would be the same.
+
     Returns:
         The name of each layer's noise buffer and the shape of its input without the rows.
     """
@@ -56,6 +65,12 @@ def dropout_shapes(network: nn.Module, example: Tensor) -> dict[str, tuple[int, 
         if isinstance(module, SeededDropout):
 
             def note(_: nn.Module, inputs: tuple[Tensor], key: str = f"{name}.noise".lstrip(".")) -> None:
+                if key in shapes:
+                    layer = key.removesuffix(".noise")
+                    raise UserError(
+                        f"the network calls its dropout layer {layer} more than once in a pass; "
+                        "give each place a layer of its own"
+                    )
                 shapes[key] = tuple(inputs[0].shape[1:])
 
             hooks.append(module.register_forward_pre_hook(note))

@@ -49,11 +49,12 @@ def penalty_per_member(weights: Iterable[Tensor], l1: Tensor | None, l2: Tensor 
     """
     total = torch.zeros(())
     for weight in weights:
-        rest = tuple(range(2, weight.ndim))
+        # Flat, because for a scalar parameter a sum over "the other dimensions" would be a sum over members.
+        values = weight.flatten(2) if weight.ndim > 2 else weight[..., None]
         if l2 is not None:
-            total = total + l2 / 2 * weight.square().sum(rest)
+            total = total + l2 / 2 * values.square().sum(-1)
         if l1 is not None:
-            total = total + l1 * weight.abs().sum(rest)
+            total = total + l1 * values.abs().sum(-1)
     return total
 
 

@@ -49,7 +49,8 @@ def measure_members(name: str, problem: Problem, predictions: Tensor, targets: T
     finite = predictions.isfinite().flatten(1).all(1)
     # One value that is no probability would make torchmetrics take every member's for logits.
     safe = torch.where(finite[:, None, None], predictions, 0.5)
-    values = _METRICS[problem][name](safe.float(), targets).float()
+    # In double precision: torchmetrics sums squares, and targets of 10000 +- 1 would lose all digits.
+    values = _METRICS[problem][name](safe.double(), targets).float()
     return torch.where(finite, values, torch.nan)
 
 
@@ -125,7 +126,7 @@ def _as_columns(p: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Lay members and their outputs out as columns, `rows x (members * outputs)`."""
     members, rows, outputs = p.shape
     columns = p.permute(1, 0, 2).reshape(rows, members * outputs)
-    return columns.contiguous(), y.float()[:, None].expand(rows, members, outputs).reshape(rows, -1).contiguous()
+    return columns.contiguous(), y.double()[:, None].expand(rows, members, outputs).reshape(rows, -1).contiguous()
 
 
 def _mean_squared_error(p: Tensor, y: Tensor) -> Tensor:
@@ -141,6 +142,9 @@ def _mean_absolute_error(p: Tensor, y: Tensor) -> Tensor:
 def _r2(p: Tensor, y: Tensor) -> Tensor:
     if len(y) < 2 or any(_holds_one_value(column) for column in y.T):
         return torch.full((len(p),), torch.nan, device=p.device)
+    # R2 has no unit; standardised, no target is so small that torchmetrics takes its variance for 0.
+    mean, deviation = y.double().mean(0), y.double().std(0)
+    p, y = (p - mean) / deviation, (y.double() - mean) / deviation
     return r2_score(*_as_columns(p, y), multioutput="raw_values").reshape(len(p), -1).mean(1)
 
 

@@ -97,7 +97,7 @@ def make_task(config: TaskConfig, problem: Problem) -> Task:
     loss_name = next(iter(row.losses)) if config.loss == "auto" else config.loss
     if loss_name not in row.losses:
         raise UserError(f"task.loss={loss_name}: {problem} allows {', '.join(row.losses)}")
-    metrics = row.metrics[: row.default] if config.metrics == "auto" else tuple(config.metrics)
+    metrics = row.metrics[: row.default] if config.metrics == "auto" else tuple(dict.fromkeys(config.metrics))
     for name in metrics:
         if name not in row.metrics:
             raise UserError(f"task.metrics={name}: {problem} allows {', '.join(row.metrics)}")
