@@ -6,20 +6,14 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
-from typing import Any
+from typing import Any, get_args
 
 from overfit_lab.analysis.onset import Onset, Verdict
 from overfit_lab.records import RunRecord
 from overfit_lab.report.configurations import configured
 from overfit_lab.study import Study
 
-VERDICTS: Mapping[Verdict, str] = {
-    "overfit": "overfit",
-    "not_reached": "not reached",
-    "underfit": "underfit",
-    "diverged": "diverged",
-    "too_short": "too short",
-}
+VERDICTS: Mapping[Verdict, str] = {verdict: str(Onset(verdict)) for verdict in get_args(Verdict)}
 
 # The default losses of the problem types, see overfit_lab.task; a report should not have to import torch.
 _LOSS_OF_PROBLEM = {
@@ -58,10 +52,8 @@ def value_label(value: Any) -> str:  # noqa: ANN401 - any configuration value
 
 
 def onset_label(onset: Onset) -> str:
-    """Say an onset as `25 [20, 31]`, or why there is none."""
-    if onset.epoch is None or onset.ci is None:
-        return VERDICTS[onset.verdict]
-    return f"{onset.epoch} [{onset.ci[0]}, {onset.ci[1]}]"
+    """Say an onset as `25 [20, 31]`, where a heading says of what; or why there is none."""
+    return str(onset).removeprefix("overfit from epoch ")
 
 
 def verdict_sentence(onset: Onset, horizon: int) -> str:

@@ -97,7 +97,11 @@ def test_phi_is_that_of_the_reference(seed: int) -> None:
     assert estimate_phi(epochs, loss, smoother) == pytest.approx(expected, abs=1e-9)
 
 
-@pytest.mark.parametrize("scenario", [s for s in SCENARIOS if len(s.fall) == 100], ids=lambda s: s.name)
+# Where a few examples make the loss, their own wandering stays in the mean and counts as jitter too.
+AVERAGING_OUT = [s for s in SCENARIOS if len(s.fall) == 100 and s.spread == 1]
+
+
+@pytest.mark.parametrize("scenario", AVERAGING_OUT, ids=lambda s: s.name)
 def test_phi_is_not_mistaken_for_the_trend(scenario: object) -> None:
     assert isinstance(scenario, type(SCENARIOS[0]))
     epochs = np.arange(1.0, 101)

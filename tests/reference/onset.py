@@ -129,12 +129,12 @@ def pool_adjacent_violators(values: Array) -> Array:
     return np.concatenate([np.full(len(block), np.mean(block)) for block in blocks])
 
 
-def largest_rise(curve: Array, se: Array) -> float:
-    return max(float((curve[t] - curve[s]) / se[s, t]) for t in range(1, len(curve)) for s in range(t))
+def largest_rise(curve: Array, unit: Array) -> float:
+    return max(float((curve[t] - curve[s]) / unit[s, t]) for t in range(1, len(curve)) for s in range(t))
 
 
-def onset(val_losses: Array, raw_noise: Array, epochs: Array) -> dict[str, Any]:
-    """The whole definition without a train loss, given the noise curves before smoothing, [curves, epochs]."""
+def onset(val_losses: Array, raw_noise: Array, epochs: Array, train_loss: Array) -> dict[str, Any]:
+    """The definition for a train loss that never rises, given the noise curves before smoothing, [curves, epochs]."""
     loss = val_losses.mean(axis=1)
     bandwidth = choose_bandwidth(epochs, loss)
     smoother = matrix(epochs, bandwidth)
@@ -150,8 +150,11 @@ def onset(val_losses: Array, raw_noise: Array, epochs: Array) -> dict[str, Any]:
     level = pool_adjacent_violators(trend)
     level = np.array([level[-1] if level[t] - level[-1] < 2 * se[t, -1] else level[t] for t in range(count)])
     noise = [smooth(epochs, curve, bandwidth) for curve in raw_noise]
-    null = sorted((largest_rise(level + curve, se) for curve in noise), reverse=True)
-    observed = largest_rise(trend, se)
+    ranked = sorted(se[s, t] for t in range(count) for s in range(t))
+    middle = (ranked[(len(ranked) - 1) // 2] + ranked[len(ranked) // 2]) / 2
+    unit = np.array([[se[s, t] + middle for t in range(count)] for s in range(count)])
+    null = sorted((largest_rise(level + curve, unit) for curve in noise), reverse=True)
+    observed = largest_rise(trend, unit)
     p_value = (1 + sum(z >= observed for z in null)) / (len(null) + 1)
     critical = null[math.floor(0.05 * (len(null) + 1)) - 1]
     result: dict[str, Any] = {"p_value": p_value, "best_epoch": epochs[int(np.argmin(trend))]}
@@ -160,10 +163,15 @@ def onset(val_losses: Array, raw_noise: Array, epochs: Array) -> dict[str, Any]:
     for t in range(count):
         for s in range(t):
             rise = trend[t] - trend[s]
-            if detected is None and rise > critical * se[s, t] and rise >= 0.01 * abs(trend[s]):
+            if detected is None and rise > critical * unit[s, t] and rise >= 0.01 * abs(trend[s]):
                 detected = t
     if detected is None:
-        return result | {"verdict": "not_reached"}
+        train = smooth(epochs, train_loss, bandwidth)
+        late = next(t for t in range(count) if epochs[t] >= 0.9 * epochs[-1])
+        learns = train[late] - train[-1] > 0.01 * min(trend)
+        return result | {
+            "verdict": "underfit" if learns and result["best_epoch"] >= 0.95 * epochs[-1] else "not_reached"
+        }
     start = int(np.argmin(trend[: detected + 1]))
 
     peak, falls_again = start, False
@@ -171,7 +179,7 @@ def onset(val_losses: Array, raw_noise: Array, epochs: Array) -> dict[str, Any]:
         if trend[t] > trend[peak]:
             peak = t
         fall = trend[peak] - trend[t]
-        if t > detected and fall > critical * se[peak, t] and fall >= 0.01 * abs(trend[peak]):
+        if t > detected and fall > critical * unit[peak, t] and fall >= 0.01 * abs(trend[peak]):
             falls_again = True
             break
     minima = sorted(int(np.argmin((trend + curve)[: peak + 1])) for curve in noise)
