@@ -40,7 +40,7 @@ def measure_members(name: str, problem: Problem, predictions: Tensor, targets: T
         name: One of the names that the problem type allows.
         problem: The problem type.
         predictions: `members x rows x outputs`, after the last-layer activation.
-        targets: `rows [x targets]`, the same for every member.
+        targets: `members x rows [x targets]`.
 
     Returns:
         `members`, float; NaN for a member with a prediction that is not finite, and where the metric is undefined
@@ -55,15 +55,11 @@ def measure_members(name: str, problem: Problem, predictions: Tensor, targets: T
 
 
 def _binary(p: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    return p[..., 0], y.reshape(1, -1).expand(len(p), -1).long()
-
-
-def _multiclass(p: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    return p.transpose(1, 2), y.expand(len(p), -1)
+    return p[..., 0], y[..., 0].long()
 
 
 def _multilabel(p: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    return p.transpose(1, 2), y.T.expand(len(p), -1, -1).long()
+    return p.transpose(1, 2), y.transpose(1, 2).long()
 
 
 def _binary_accuracy(p: Tensor, y: Tensor) -> Tensor:
@@ -75,58 +71,54 @@ def _binary_f1(p: Tensor, y: Tensor) -> Tensor:
 
 
 def _binary_auroc(p: Tensor, y: Tensor) -> Tensor:
-    if _holds_one_value(y):
-        return torch.full((len(p),), torch.nan, device=p.device)
-    scores, labels = _binary(p, y)
-    return torch.stack([binary_auroc(s, t, validate_args=False) for s, t in zip(scores, labels, strict=True)])
+    return _one_by_one(lambda m, t: binary_auroc(m[:, 0], t[:, 0].long(), validate_args=False), p, y, 2)
 
 
 def _multiclass_accuracy(p: Tensor, y: Tensor) -> Tensor:
     return multiclass_accuracy(
-        *_multiclass(p, y), p.shape[-1], average="micro", multidim_average="samplewise", validate_args=False
+        p.transpose(1, 2), y, p.shape[-1], average="micro", multidim_average="samplewise", validate_args=False
     )
 
 
 def _multiclass_f1(p: Tensor, y: Tensor) -> Tensor:
     return multiclass_f1_score(
-        *_multiclass(p, y), p.shape[-1], average="macro", multidim_average="samplewise", validate_args=False
+        p.transpose(1, 2), y, p.shape[-1], average="macro", multidim_average="samplewise", validate_args=False
     )
 
 
 def _multiclass_auroc(p: Tensor, y: Tensor) -> Tensor:
-    # A class that is absent has no curve; the mean over classes would then hold a made-up 0.
-    if len(torch.unique(y)) < p.shape[-1]:
-        return torch.full((len(p),), torch.nan, device=p.device)
-    return torch.stack([multiclass_auroc(m, y, p.shape[-1], average="macro", validate_args=False) for m in p])
+    classes = p.shape[-1]
+    return _one_by_one(lambda m, t: multiclass_auroc(m, t, classes, validate_args=False), p, y, classes)
 
 
 def _multilabel_accuracy(p: Tensor, y: Tensor) -> Tensor:
     return multilabel_accuracy(
-        *_multilabel(p, y), y.shape[1], average="macro", multidim_average="samplewise", validate_args=False
+        *_multilabel(p, y), p.shape[-1], average="macro", multidim_average="samplewise", validate_args=False
     )
 
 
 def _multilabel_f1(p: Tensor, y: Tensor) -> Tensor:
     return multilabel_f1_score(
-        *_multilabel(p, y), y.shape[1], average="macro", multidim_average="samplewise", validate_args=False
+        *_multilabel(p, y), p.shape[-1], average="macro", multidim_average="samplewise", validate_args=False
     )
 
 
 def _multilabel_auroc(p: Tensor, y: Tensor) -> Tensor:
-    if any(_holds_one_value(label) for label in y.T):
-        return torch.full((len(p),), torch.nan, device=p.device)
-    return torch.stack([multilabel_auroc(m, y.long(), y.shape[1], average="macro", validate_args=False) for m in p])
+    labels = p.shape[-1]
+    return _one_by_one(lambda m, t: multilabel_auroc(m, t.long(), labels, validate_args=False), p, y, 2)
 
 
-def _holds_one_value(y: Tensor) -> bool:
-    return bool((y == y.reshape(-1)[0]).all())
+def _one_by_one(metric: Metric, p: Tensor, y: Tensor, classes: int) -> Tensor:
+    """Measure member by member; NaN where a target lacks one of its classes: its curve would be a made-up 0."""
+    undefined = torch.full((), torch.nan, dtype=p.dtype, device=p.device)
+    columns = y if y.ndim == 3 else y[..., None]
+    complete = [all(len(torch.unique(column)) == classes for column in own.T) for own in columns]
+    return torch.stack([metric(m, t) if ok else undefined for m, t, ok in zip(p, y, complete, strict=True)])
 
 
 def _as_columns(p: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Lay members and their outputs out as columns, `rows x (members * outputs)`."""
-    members, rows, outputs = p.shape
-    columns = p.permute(1, 0, 2).reshape(rows, members * outputs)
-    return columns.contiguous(), y.double()[:, None].expand(rows, members, outputs).reshape(rows, -1).contiguous()
+    return tuple(v.double().transpose(0, 1).flatten(1) for v in (p, y))  # type: ignore[return-value]
 
 
 def _mean_squared_error(p: Tensor, y: Tensor) -> Tensor:
@@ -140,12 +132,15 @@ def _mean_absolute_error(p: Tensor, y: Tensor) -> Tensor:
 
 
 def _r2(p: Tensor, y: Tensor) -> Tensor:
-    if len(y) < 2 or any(_holds_one_value(column) for column in y.T):
+    y = y.double()
+    constant = (y == y[:, :1]).all(1).any(1)
+    if y.shape[1] < 2:
         return torch.full((len(p),), torch.nan, device=p.device)
     # R2 has no unit; standardised, no target is so small that torchmetrics takes its variance for 0.
-    mean, deviation = y.double().mean(0), y.double().std(0)
-    p, y = (p - mean) / deviation, (y.double() - mean) / deviation
-    return r2_score(*_as_columns(p, y), multioutput="raw_values").reshape(len(p), -1).mean(1)
+    mean, deviation = y.mean(1, keepdim=True), y.std(1, keepdim=True)
+    columns = _as_columns((p - mean) / deviation, (y - mean) / deviation)
+    values = r2_score(*columns, multioutput="raw_values").reshape(len(p), -1).mean(1)
+    return torch.where(constant, torch.nan, values)
 
 
 _REGRESSION: dict[str, Metric] = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -58,17 +59,25 @@ def measure(
     logits = _forward(network, rows.x, fold_of_stream)
     network.train(was_training)
 
-    losses, values = [], {name: [] for name in task.metrics}  # type: tuple[list[Tensor], dict[str, list[Tensor]]]
-    for stream, fold in enumerate(fold_of_stream):
-        size = rows.sizes[fold]
-        own, targets = logits[stream, :, :size], rows.y[fold, :size]
-        losses.append(task.loss(own, targets))
+    sizes = [rows.sizes[fold] for fold in fold_of_stream]
+    losses: list[Tensor] = [logits.new_empty(0)] * len(sizes)
+    metrics = {name: torch.empty(logits.shape[:2], device=logits.device) for name in task.metrics}
+    # Streams of one size are measured by one call; the folds of a split have two sizes at most.
+    for size in set(sizes):
+        streams = [stream for stream, own in enumerate(sizes) if own == size]
+        folds = [fold_of_stream[stream] for stream in streams]
+        own, targets = logits[streams, :, :size], rows.y[folds, :size]
+        for stream, values in zip(streams, task.loss(own, targets[:, None]), strict=True):
+            losses[stream] = values
         predictions = task.activation(own)
         if task.problem == "regression":
-            predictions, targets = (_unscale(v, target_scalings[fold]) for v in (predictions, targets))
+            scalings = [target_scalings[fold] for fold in folds]
+            predictions, targets = _unscale(predictions, scalings), _unscale(targets[:, None], scalings)[:, 0]
+        members = targets[:, None].expand(-1, network.configurations, *targets.shape[1:]).flatten(0, 1)
         for name in task.metrics:
-            values[name].append(measure_members(name, task.problem, predictions, targets))
-    return Measurement(losses, {name: torch.stack(v) for name, v in values.items()})
+            values = measure_members(name, task.problem, predictions.flatten(0, 1), members)
+            metrics[name][streams] = values.reshape(len(streams), -1)
+    return Measurement(losses, metrics)
 
 
 def _forward(network: StackedNetwork, x: Tensor, fold_of_stream: Sequence[int]) -> Tensor:
@@ -78,5 +87,10 @@ def _forward(network: StackedNetwork, x: Tensor, fold_of_stream: Sequence[int]) 
     return torch.cat(parts, dim=2)
 
 
-def _unscale(values: Tensor, scaling: Scaling) -> Tensor:
-    return values * torch.from_numpy(scaling.scale).to(values) + torch.from_numpy(scaling.mean).to(values)
+def _unscale(values: Tensor, scalings: Sequence[Scaling]) -> Tensor:
+    """Undo each stream's scaling of its targets, in `streams x configurations x rows x targets`."""
+    scale, mean = (
+        torch.from_numpy(np.stack(columns)).to(values)[:, None, None]
+        for columns in ([s.scale for s in scalings], [s.mean for s in scalings])
+    )
+    return values * scale + mean

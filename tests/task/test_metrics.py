@@ -87,7 +87,7 @@ EVERY = pytest.mark.parametrize(("problem", "name"), list(REFERENCE))
 
 
 def measured(name: str, problem: Problem, p: Array, y: Array) -> Tensor:
-    return measure_members(name, problem, torch.tensor(p), torch.tensor(y))
+    return measure_members(name, problem, torch.tensor(p), torch.tensor(y).expand(len(p), *y.shape))
 
 
 def test_every_metric_that_a_task_may_name_is_tested_here() -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import log_loss
+from sklearn.metrics import accuracy_score, log_loss
 
 from overfit_lab.data import Source, load_source
 from overfit_lab.objective import Penalty
@@ -26,20 +27,26 @@ def test_curves_start_at_epoch_0_and_the_running_loss_has_its_own_name(tmp_path:
 
 
 def test_measured_losses_are_those_of_the_weights_in_eval_mode(tmp_path: Path) -> None:
-    """Against scikit-learn on each member's own weights, by hand; dropout and the penalty must not show."""
-    cohort = make_cohort(load_source("wine"), dropout=0.5, penalties=[Penalty(0.0, 1.0)], epochs=2)
+    """Against scikit-learn on each member's own weights, by hand, in uneven folds; dropout and penalty must not show."""
+    penalties = [Penalty(0.0, 1.0), Penalty(0.0, 0.0)]
+    cohort = make_cohort(load_source("wine"), dropout=0.5, penalties=penalties, epochs=2, folds=4, metrics=["accuracy"])
+    assert len(set(cohort.data.val.sizes)) == 2
     history = cohort.train(tmp_path / "c.ckpt")
     weights = {name: value.detach().numpy() for name, value in cohort.module.network.stacked_parameters().items()}
-    for stream, fold in enumerate(cohort.data.fold_of_stream):
-        for split, rows in (("train", cohort.data.train), ("val", cohort.data.val)):
-            size = rows.sizes[fold]
-            hidden = rows.x[fold, :size].numpy()
-            for layer in ("0", "3"):
-                hidden = np.tanh(hidden @ weights[f"{layer}.weight"][stream, 0].T + weights[f"{layer}.bias"][stream, 0])
-            logits = hidden @ weights["6.weight"][stream, 0].T + weights["6.bias"][stream, 0]
-            probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-            expected = log_loss(rows.y[fold, :size].numpy(), probabilities, labels=[0, 1, 2])
-            assert history.curve(split, "loss")[stream, 0, -1] == pytest.approx(expected, rel=1e-9)
+    for (stream, fold), member, (split, rows) in itertools.product(
+        enumerate(cohort.data.fold_of_stream), (0, 1), (("train", cohort.data.train), ("val", cohort.data.val))
+    ):
+        size = rows.sizes[fold]
+        hidden, targets = rows.x[fold, :size].numpy(), rows.y[fold, :size].numpy()
+        for layer in ("0", "3"):
+            own = weights[f"{layer}.weight"][stream, member], weights[f"{layer}.bias"][stream, member]
+            hidden = np.tanh(hidden @ own[0].T + own[1])
+        logits = hidden @ weights["6.weight"][stream, member].T + weights["6.bias"][stream, member]
+        probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+        loss = log_loss(targets, probabilities, labels=[0, 1, 2])
+        assert history.curve(split, "loss")[stream, member, -1] == pytest.approx(loss, rel=1e-9)
+        accuracy = accuracy_score(targets, logits.argmax(1))
+        assert history.curve(split, "accuracy")[stream, member, -1] == pytest.approx(accuracy, rel=1e-6)
 
 
 def test_evaluation_consumes_no_random_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
