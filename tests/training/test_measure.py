@@ -27,7 +27,7 @@ def test_curves_start_at_epoch_0_and_the_running_loss_has_its_own_name(tmp_path:
 
 
 def test_measured_losses_are_those_of_the_weights_in_eval_mode(tmp_path: Path) -> None:
-    """Against scikit-learn on each member's own weights, by hand, in uneven folds; dropout and penalty must not show."""
+    """Against scikit-learn on each member's own weights, by hand, in uneven folds: no dropout, no penalty."""
     penalties = [Penalty(0.0, 1.0), Penalty(0.0, 0.0)]
     cohort = make_cohort(load_source("wine"), dropout=0.5, penalties=penalties, epochs=2, folds=4, metrics=["accuracy"])
     assert len(set(cohort.data.val.sizes)) == 2
