@@ -34,20 +34,21 @@ class Session:
             MofNCompleteColumn(),
             TimeRemainingColumn(),
             console=console,
-            disable=not console.is_terminal,
             transient=True,
         )
         self._jobs = self._progress.add_task("runs", total=None)
         self._epochs = self._progress.add_task("epochs", total=None, visible=False)
 
     def __enter__(self) -> Session:
-        """Show the bars."""
-        self._progress.start()
+        """Show the bars, on a terminal."""
+        if self.console.is_terminal:
+            self._progress.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         """Remove the bars."""
-        self._progress.stop()
+        if self.console.is_terminal:
+            self._progress.stop()
 
     def expect(self, jobs: list[list[str]]) -> None:
         """Learn which jobs there will be, each by its overrides."""
