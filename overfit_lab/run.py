@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from overfit_lab import config as cfg
 from overfit_lab.analysis.onset import Onset, estimate_onset
@@ -55,16 +56,16 @@ class Plan:
         source: Its data, test rows included; only `seal` hands any of it on.
         split: How the rows are cut.
         task: Loss and metrics.
+        network: One network as it is built, for accounting; every fit gets one of its own.
         weights: Names of the parameters that are penalised and decay.
-        parameters: Trainable scalars of one network.
     """
 
     config: cfg.Config
     source: Source
     split: Split
     task: Task
+    network: nn.Module
     weights: frozenset[str]
-    parameters: int
 
     @property
     def run_id(self) -> str:
@@ -121,7 +122,7 @@ def prepare(config: cfg.Config) -> Plan:
         weights = penalised_names(network, include=config.penalty.include, exclude=config.penalty.exclude)
     elif isinstance(config.optimizer, cfg.AdamW):
         weights = penalised_names(network)
-    plan = Plan(config, source, split, task, weights, count_parameters(network))
+    plan = Plan(config, source, split, task, network, weights)
     plan.study.check(plan.study_record)
     return plan
 
@@ -162,7 +163,7 @@ def execute(plan: Plan, *, overrides: Sequence[str], command: str, listeners: Se
             config_id=cfg.config_id(config),
             config=config.model_dump(by_alias=True, mode="json"),
             overrides=list(overrides),
-            parameters=plan.parameters,
+            parameters=count_parameters(plan.network),
             **_analyse(streams, history, val_losses, configuration=0)._asdict(),
             seconds=time.perf_counter() - started,
             device=device_name(module.device),

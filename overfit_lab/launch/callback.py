@@ -16,7 +16,8 @@ from omegaconf.errors import OmegaConfBaseException
 from overfit_lab.config import Config
 from overfit_lab.errors import UserError
 from overfit_lab.launch.explain import explain
-from overfit_lab.launch.job import check, config_of, overrides_of
+from overfit_lab.launch.job import config_of, overrides_of
+from overfit_lab.run import prepare
 
 
 class Refusal(SystemExit):
@@ -65,7 +66,7 @@ def _check_all(composed: Iterator[DictConfig]) -> None:
         try:
             config = config_of(job)
             _check_one_study(studies.setdefault(config.study.directory, config), config)
-            check(config)
+            prepare(config)
         except UserError as error:
             raise Refusal(error) from error
 

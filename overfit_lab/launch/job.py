@@ -1,4 +1,4 @@
-"""One Hydra job: check its configuration, train it unless it is finished, and turn whatever happens into an outcome."""
+"""One Hydra job: read its configuration, train it unless it is finished, turn whatever happens into an outcome."""
 
 from __future__ import annotations
 
@@ -8,17 +8,16 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from hydra.conf import HydraConf
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from overfit_lab.config import Config, parse, run_id
 from overfit_lab.errors import UserError
-from overfit_lab.records import RunRecord, StudyFiles
-from overfit_lab.run import Listener, execute, prepare
+from overfit_lab.records import RunRecord
+from overfit_lab.run import Listener, Plan, execute
 
 
 @dataclass(frozen=True)
@@ -81,40 +80,27 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("overfit_lab.run_id", run_name, replace=True)
 
 
-def check(config: Config) -> None:
-    """Check all that can be checked before anything is launched or written.
-
-    Raises:
-        UserError: The run cannot be what was asked for.
-    """
-    if not StudyFiles(config.study.directory).run(run_id(config)).record.is_file():
-        prepare(config)
-
-
-def run_job(composed: DictConfig, listeners: Sequence[Listener] = ()) -> Outcome:
-    """Train the run that a job describes, unless its record is there.
+def run_job(plan: Plan, overrides: Sequence[str], listeners: Sequence[Listener] = ()) -> Outcome:
+    """Train a run that has been prepared, unless its record is there.
 
     A run that fails leaves `failure.json` and an outcome, not an exception: the jobs after it are not its fault.
 
     Raises:
-        UserError: The job cannot be what was asked for.
+        UserError: The study has become another one meanwhile, or the run's checkpoint or record cannot be read.
     """
-    config = config_of(composed)
-    name, overrides = run_id(config), tuple(overrides_of(HydraConfig.get()))
-    files = StudyFiles(config.study.directory).run(name)
+    study = plan.config.study
     outcome = functools.partial(
-        Outcome, study=config.study.directory, report=config.study.report, run_id=name, overrides=overrides
+        Outcome, study=study.directory, report=study.report, run_id=plan.run_id, overrides=tuple(overrides)
     )
-    if files.record.is_file():
-        return outcome(status="present", record=files.load())
-    plan = prepare(config)
+    if plan.files.record.is_file():
+        return outcome(status="present", record=plan.files.load())
     try:
         record = execute(plan, overrides=overrides, command=_command_line(), listeners=listeners)
     except UserError:
         raise
     except Exception as error:
-        values: dict[str, Any] = config.model_dump(by_alias=True, mode="json")
-        return outcome(status="failed", error=files.save_failure(name, values, error).error)
+        values = plan.config.model_dump(by_alias=True, mode="json")
+        return outcome(status="failed", error=plan.files.save_failure(plan.run_id, values, error).error)
     return outcome(status="trained", record=record)
 
 

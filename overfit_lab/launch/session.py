@@ -5,11 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from types import TracebackType
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
 
-from overfit_lab.launch.job import Outcome, run_job
+from overfit_lab.launch.job import Outcome, config_of, overrides_of, run_job
+from overfit_lab.objective import parameter_roles
+from overfit_lab.run import Plan, prepare
 from overfit_lab.training.history import History
 
 
@@ -63,14 +68,21 @@ class Session:
         return list(dict.fromkeys(o.study for o in self.outcomes if o.report))
 
     def run(self, composed: DictConfig) -> Outcome:
-        """Run one job: Hydra's task function."""
-        horizon = composed.training.epochs
-        self._progress.reset(self._epochs, total=horizon, visible=True)
+        """Run one job: Hydra's task function; with `hydra.verbose=true`, show first which parameters are penalised.
+
+        Raises:
+            UserError: The job cannot be what was asked for.
+        """
+        hydra = HydraConfig.get()
+        plan = prepare(config_of(composed))
+        if hydra.verbose:
+            self.console.print(_parameter_table(plan))
+        self._progress.reset(self._epochs, total=plan.config.training.epochs, visible=True)
 
         def show_epoch(history: History) -> None:
             self._progress.update(self._epochs, completed=history.epochs)
 
-        outcome = run_job(composed, [show_epoch])
+        outcome = run_job(plan, overrides_of(hydra), [show_epoch])
         self.outcomes.append(outcome)
         self._progress.advance(self._jobs)
         self.console.print(self._line(outcome), highlight=False, markup=False, soft_wrap=True)
@@ -84,3 +96,14 @@ class Session:
             return f"{number} {what}: failed: {outcome.error}"
         when = "finished before" if outcome.status == "present" else f"{outcome.record.seconds:.1f} s"
         return f"{number} {what}: {outcome.record.onset} ({when})"
+
+
+def _parameter_table(plan: Plan) -> Table:
+    """Show what the network's parameters are, and which of them are penalised or decay."""
+    table = Table("parameter", "shape", "role", "penalised", title="parameters")
+    shapes = {name: tuple(value.shape) for name, value in plan.network.named_parameters()}
+    for name, role in parameter_roles(plan.network).items():
+        shape = " x ".join(map(str, shapes[name]))
+        # A network of the user's own may have any names: Text, which is not markup.
+        table.add_row(Text(name), shape, role or "unknown", "yes" if name in plan.weights else "no")
+    return table

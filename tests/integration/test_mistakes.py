@@ -77,6 +77,37 @@ def test_a_study_of_another_source_or_split_is_left_alone(
     assert _everything(tmp_path) == before
 
 
+RING = """
+import numpy as np
+from overfit_lab.data import Source
+
+def ring():
+    x = np.random.default_rng({seed}).normal(size=(120, 2))
+    return Source("ring", "binary", x, (np.linalg.norm(x, axis=1) > 1.2).astype(int))
+"""
+
+
+def test_a_study_whose_rows_have_changed_is_left_alone(tmp_path: Path) -> None:
+    """Even where the run asked for is finished: its record is of other rows."""
+    command = ("train", "data=custom", "data._target_=rows.ring", "data.name=ring", "training.epochs=1")
+    (tmp_path / "rows.py").write_text(RING.format(seed=0))
+    assert run_command(tmp_path, *command).code == 0
+    (tmp_path / "rows.py").write_text(RING.format(seed=1))
+    before = _everything(tmp_path)
+    result = run_command(tmp_path, *command)
+    assert result.code == 2
+    assert "belongs to other rows of ring, not to ring; give another study.name" in result.err
+    assert _everything(tmp_path) == before
+
+
+def test_data_that_cannot_be_loaded_are_named(train: Train, tmp_path: Path) -> None:
+    (tmp_path / "gone.py").write_text("def load(path):\n    return open(path)\n")
+    result = train("data=custom", "data._target_=gone.load", "data.name=x", "+data.path=nowhere.csv")
+    assert result.code == 2
+    assert "data._target_=gone.load with path=nowhere.csv: FileNotFoundError: " in result.err
+    assert {p.name for p in tmp_path.iterdir()} == {"gone.py"}
+
+
 def test_a_record_of_a_newer_version_is_refused_and_kept(train: Train, tmp_path: Path) -> None:
     quick = ("training.epochs=1", "study.report=false")
     train(*quick)

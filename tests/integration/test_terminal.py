@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.integration.conftest import COMMAND, run_command
+from tests.integration.conftest import COMMAND, Train, run_command
 
 SWEEP = ("train", "-m", "model.width=4,8", "training.epochs=30", "study.report=false")
 
@@ -48,6 +48,19 @@ def test_a_bar_for_the_sweep_and_one_for_the_cohort_on_a_terminal(tmp_path: Path
     assert "0/2" in text
     assert "30/30" in text
     assert "[2/2] model.width=8" in text
+
+
+def test_which_parameters_are_penalised_is_shown_on_request(train: Train) -> None:
+    quick = ("training.epochs=1", "study.report=false", "model.width=4", "model.depth=1")
+    shown = train(*quick, "hydra.verbose=true", "penalty.exclude=[2.weight]").out
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in shown.splitlines() if "│" in line]
+    assert rows == [
+        ["0.weight", "4 x 30", "weight", "yes"],
+        ["0.bias", "4", "bias", "no"],
+        ["2.weight", "1 x 4", "weight", "no"],
+        ["2.bias", "1", "bias", "no"],
+    ]
+    assert "│" not in train(*quick).out
 
 
 def test_help_imports_nothing_heavy() -> None:
