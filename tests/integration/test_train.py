@@ -11,6 +11,7 @@ import pytest
 from omegaconf import OmegaConf
 
 import overfit_lab
+from overfit_lab.analysis.onset import estimate_onset
 from overfit_lab.data import load_source
 from overfit_lab.records import RunFiles
 from tests.integration.conftest import Train
@@ -93,6 +94,36 @@ def test_losses_of_rows_agree_with_curves_record_and_split(train: Train, tmp_pat
     assert run.val_loss.mean == pytest.approx(pooled.mean(), rel=1e-9)
     by_row = pl.DataFrame({"row": kept.rows.ravel(), "loss": pooled.ravel()}).group_by("row").mean()["loss"]
     assert run.val_loss.se == pytest.approx(by_row.std() / np.sqrt(455), rel=1e-9)
+
+
+def test_the_onset_in_the_record_follows_from_the_files(train: Train) -> None:
+    """Anyone can compute it again: from the stored losses of rows, and the stored train curve."""
+    assert train("data=diabetes", "training.epochs=40", "optimizer.lr=0.01", "study.report=false").code == 0
+    study = overfit_lab.load_study("studies/diabetes-kfold")
+    (run,) = study.runs
+    kept = study.files.run(run.run_id).load_val_losses()
+    loss = study.curves(run.run_id).filter(pl.col("metric") == "loss", pl.col("split") == "train", pl.col("epoch") > 0)
+    train_loss = loss.group_by("epoch").agg(pl.col("value").mean()).sort("epoch")["value"].to_numpy()
+    assert run.onset == estimate_onset(kept.losses[0, 1:].astype(np.float64), train_loss)
+    assert run.onset.verdict == "overfit"
+    for fit in run.fits:
+        own = loss.filter(pl.col("fold") == fit.fold).sort("epoch")["value"].to_numpy()
+        assert fit.onset == estimate_onset(kept.losses[0][1:, kept.folds[0] == fit.fold], own)
+
+
+def test_a_long_horizon_is_analysed_at_log_spaced_epochs(train: Train) -> None:
+    assert train("data=iris", "split=holdout", "model=linear", "training.epochs=300", "study.report=false").code == 0
+    study = overfit_lab.load_study("studies/iris-holdout")
+    (run,) = study.runs
+    kept = study.files.run(run.run_id).load_val_losses()
+    assert kept.epochs[-1] == 300
+    assert len(kept.epochs) == kept.losses.shape[1] <= 129
+    best = run.val_loss.epoch
+    assert best is not None
+    assert best in kept.epochs
+    val = study.curves(run.run_id).filter(pl.col("metric") == "loss", pl.col("split") == "val").sort("epoch")["value"]
+    assert len(val) == 301
+    assert run.val_loss.mean == pytest.approx(val[best], rel=1e-6)
 
 
 def test_the_same_command_twice_is_bit_identical(train: Train, tmp_path: Path) -> None:
