@@ -105,7 +105,7 @@ def _train(arguments: list[str]) -> int:
         return _refuse(explain(error))
     except ValueError as error:
         # Hydra's own flags, in a combination that it does not take.
-        if "--" in str(error):
+        if str(error).startswith(("Only one of --", "The --resolve flag")):
             return _refuse(str(error))
         raise
     failed = [outcome for outcome in session.outcomes if outcome.status == "failed"]

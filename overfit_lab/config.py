@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import pkgutil
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import quote
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from overfit_lab.errors import UserError
@@ -58,6 +59,13 @@ class Targeted(Section):
     model_config = ConfigDict(extra="allow")
 
     target: str | None = Field(alias="_target_")
+
+    @model_validator(mode="after")
+    def _plain(self) -> Self:
+        for key, value in self.arguments.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise UserError(f"{key}={value}: must be a finite number")
+        return self
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -367,8 +375,9 @@ def import_object(key: str, path: str) -> Any:  # noqa: ANN401 - it is whatever 
     """
     try:
         return pkgutil.resolve_name(path)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f"{key}={path}: {error}; allowed is the dotted path of something importable") from error
+    except Exception as error:  # the user's module may raise anything, a SyntaxError to begin with
+        what = f"{type(error).__name__}: {error}"
+        raise UserError(f"{key}={path}: {what}; allowed is the dotted path of something importable") from error
 
 
 def conf_directory() -> Path:

@@ -7,7 +7,7 @@ class UserError(Exception):
     """A mistake in a command, a config or a data set.
 
     Its message is one line that names what was given and what is allowed. The command line prints it and ends
-    with exit code 2; nothing has been written by then.
+    with exit code 2; nothing is left half-written.
     """
 
     def __init__(self, message: str) -> None:

@@ -100,6 +100,13 @@ class RunRecord(Record):
     device: str
     environment: Environment
 
+    @property
+    def gap(self) -> float | None:
+        """The generalisation gap: validation loss less train loss, at the epoch of `val_loss`."""
+        if self.val_loss.mean is None or self.train_loss is None:
+            return None
+        return self.val_loss.mean - self.train_loss
+
 
 class FailureRecord(Record):
     """`failure.json`: stands where `run.json` would, if the run raised an exception."""
@@ -247,10 +254,12 @@ class StudyFiles:
             theirs, ours = present.source, record.source
             what = f"{theirs.name}" if theirs.name != ours.name else f"other rows of {theirs.name}"
             raise UserError(f"{self.directory} belongs to {what}, not to {ours.name}; give another study.name")
-        for key, value in record.split.items():
-            if present.split.get(key) != value:
+        # The kind comes first: kinds have keys of their own. A key that the study does not know is younger than it.
+        for key in sorted(record.split, key=lambda key: key != "kind"):
+            value, theirs = record.split[key], present.split.get(key, record.split[key])
+            if theirs != value:
                 raise UserError(
-                    f"split.{key}={value}: {self.directory} is split with {key}={present.split.get(key)}; "
+                    f"split.{key}={value}: {self.directory} is split with {key}={theirs}; "
                     "give the same split or another study.name"
                 )
 

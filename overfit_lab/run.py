@@ -23,7 +23,7 @@ from overfit_lab.data.source import Source, source_of
 from overfit_lab.data.split import Split, make_split
 from overfit_lab.environment import describe_environment, device_name
 from overfit_lab.errors import UserError
-from overfit_lab.model import build_network, count_parameters, dropout_shapes, initialise, with_seeded_dropout
+from overfit_lab.model import build_network, count_parameters, initialise
 from overfit_lab.objective import make_penalty, penalised_names
 from overfit_lab.records import (
     SCHEMA_VERSION,
@@ -42,7 +42,7 @@ from overfit_lab.training.events import EventWriter
 from overfit_lab.training.history import History, plan_storage
 from overfit_lab.training.module import CohortModule
 from overfit_lab.training.runner import train
-from overfit_lab.training.stack import StackedNetwork
+from overfit_lab.training.stack import StackedNetwork, check_stackable
 
 Listener = Callable[[History], None]
 
@@ -114,9 +114,8 @@ def prepare(config: cfg.Config) -> Plan:
         raise UserError(f"data.scale_targets=true: {source.name} is {source.problem}; only regression allows it")
     task = make_task(config.task, source.problem)
     network = build_network(config.model, source.features, source.outputs)
-    if count_parameters(network) == 0:
-        raise UserError(f"model._target_={config.model.target}: it has no trainable parameter; at least one is needed")
-    dropout_shapes(with_seeded_dropout(network), torch.zeros(1, source.features))
+    if isinstance(config.model, cfg.CustomModel):
+        _check_custom(config.model.target, network, source.features)
     weights: frozenset[str] = frozenset()
     if not isinstance(config.penalty, cfg.NoPenalty):
         weights = penalised_names(network, include=config.penalty.include, exclude=config.penalty.exclude)
@@ -125,6 +124,26 @@ def prepare(config: cfg.Config) -> Plan:
     plan = Plan(config, source, split, task, network, weights)
     plan.study.check(plan.study_record)
     return plan
+
+
+def _check_custom(target: str, network: nn.Module, features: int) -> None:
+    """Check that a network of the user's own can be trained in a cohort."""
+    if count_parameters(network) == 0:
+        raise UserError(f"model._target_={target}: it has no trainable parameter; at least one is needed")
+    for name, module in network.named_modules():
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d | nn.SyncBatchNorm):
+            # Folds differ by a row, and rows that pad a batch would enter its statistics.
+            raise UserError(
+                f"model._target_={target}: layer {name} is a {type(module).__name__}, which mixes the rows of a batch; "
+                "allowed are LayerNorm and GroupNorm"
+            )
+    try:
+        check_stackable(network, features)
+    except UserError:
+        raise
+    except Exception as error:
+        first_line = str(error).strip().partition("\n")[0]
+        raise UserError(f"model._target_={target}: it cannot be trained in a cohort: {first_line}") from error
 
 
 @functools.lru_cache(maxsize=8)
@@ -166,7 +185,7 @@ def execute(plan: Plan, *, overrides: Sequence[str], command: str, listeners: Se
             parameters=count_parameters(plan.network),
             **_analyse(streams, history, val_losses, configuration=0)._asdict(),
             seconds=time.perf_counter() - started,
-            device=device_name(module.device),
+            device=device_name(module.trained_on),
             environment=describe_environment(command),
         )
         events.finish(*_hparams(record))
@@ -260,7 +279,7 @@ def _onset(
     """Estimate the onset and the best epoch: where the trend is lowest, or the curve if it is too short for a trend."""
     # Epoch 0 takes no part: the first pass over the data is no trend of its own.
     onset = estimate_onset(losses[1:], train_loss[1:], epochs=epochs[1:])
-    curve = losses[1:].mean(1)
+    curve = losses[1:].mean(1, dtype=np.float64)
     if onset.best_epoch is None and np.isfinite(curve).any():
         return onset, int(epochs[1:][np.nanargmin(curve)])
     return onset, onset.best_epoch
@@ -333,6 +352,4 @@ def _hparams(record: RunRecord) -> tuple[dict[str, object], dict[str, float | No
         if not isinstance(value, list)
     }
     hparams |= {"seed": record.config["seed"], "parameters": record.parameters}
-    val, train = record.val_loss.mean, record.train_loss
-    gap = None if val is None or train is None else val - train
-    return hparams, {"val_loss": val, "onset": record.onset.epoch, "gap": gap}
+    return hparams, {"val_loss": record.val_loss.mean, "onset": record.onset.epoch, "gap": record.gap}

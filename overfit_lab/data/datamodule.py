@@ -188,13 +188,11 @@ def _stack(
     dtype: torch.dtype,
 ) -> StackedRows:
     longest = max(len(part) for part in parts)
+    target_dtype = torch.int64 if rows.problem == "multiclass" else dtype
     xs, ys = [], []
     for part, (inputs, targets) in zip(parts, scalings, strict=True):
         padded = np.concatenate([part, np.repeat(part[:1], longest - len(part))])
-        xs.append(inputs.apply(rows.x[padded]))
-        ys.append(rows.y[padded] if rows.problem == "multiclass" else targets.apply(rows.y[padded]))
-    y = torch.from_numpy(np.stack(ys))
-    sizes = tuple(len(part) for part in parts)
-    return StackedRows(
-        torch.from_numpy(np.stack(xs)).to(dtype), y if rows.problem == "multiclass" else y.to(dtype), sizes
-    )
+        y = rows.y[padded] if rows.problem == "multiclass" else targets.apply(rows.y[padded])
+        xs.append(torch.from_numpy(inputs.apply(rows.x[padded])).to(dtype))
+        ys.append(torch.from_numpy(y).to(target_dtype))
+    return StackedRows(torch.stack(xs), torch.stack(ys), tuple(len(part) for part in parts))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, get_args
 
 import numpy as np
@@ -69,7 +69,7 @@ class Source:
         """The number of outputs of a network for this source."""
         return int(self.y.max()) + 1 if self.problem == "multiclass" else int(self.y.shape[1])
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """A hash of the rows and of what they mean; the name does not enter."""
         digest = hashlib.sha256(self.problem.encode())

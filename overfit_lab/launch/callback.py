@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -13,10 +14,10 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from overfit_lab.config import Config
 from overfit_lab.errors import UserError
 from overfit_lab.launch.explain import explain
 from overfit_lab.launch.job import config_of, overrides_of
+from overfit_lab.records import StudyRecord
 from overfit_lab.run import prepare
 
 
@@ -61,22 +62,18 @@ def _sweep(config: DictConfig) -> list[list[str]]:
 
 
 def _check_all(composed: Iterator[DictConfig]) -> None:
-    studies: dict[Any, Config] = {}
+    """Check each job; and that jobs of one study have one source and one split, as its directory may not exist yet."""
+    studies: dict[Path, StudyRecord] = {}
     for job in composed:
         try:
-            config = config_of(job)
-            _check_one_study(studies.setdefault(config.study.directory, config), config)
-            prepare(config)
+            plan = prepare(config_of(job))
+            if plan.files.record.is_file():
+                plan.files.load()
+            first = studies.setdefault(plan.study.directory, plan.study_record)
+            if (first.source, first.split) != (plan.study_record.source, plan.study_record.split):
+                raise UserError(
+                    f"study.name={first.name}: a study has one source and one split, and this sweep has several; "
+                    "use one command for each, or sweep study.name along"
+                )
         except UserError as error:
             raise Refusal(error) from error
-
-
-def _check_one_study(first: Config, config: Config) -> None:
-    """Refuse a sweep whose own jobs would make one study of two: the directory may not exist yet."""
-    for key in ("data", "split"):
-        ours, theirs = getattr(config, key), getattr(first, key)
-        if ours != theirs:
-            raise UserError(
-                f"{key}={ours}: a study has one source and one split, and another job of this sweep has {theirs}; "
-                "sweep one command each, or sweep study.name along"
-            )

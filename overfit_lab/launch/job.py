@@ -68,16 +68,13 @@ def overrides_of(hydra: HydraConf) -> list[str]:
 
 
 def register_resolvers() -> None:
-    """Let YAML name a run's place by its content: `${overfit_lab.study_dir:}` and `${overfit_lab.run_id:}`."""
+    """Let YAML name a run's folder below `study.root` by its content: `${overfit_lab.run_folder:}`."""
 
-    def study_dir(*, _root_: DictConfig) -> str:
-        return str(config_of(_root_).study.directory)
+    def run_folder(*, _root_: DictConfig) -> str:
+        config = config_of(_root_)
+        return f"{config.study.directory.name}/runs/{run_id(config)}"
 
-    def run_name(*, _root_: DictConfig) -> str:
-        return run_id(config_of(_root_))
-
-    OmegaConf.register_new_resolver("overfit_lab.study_dir", study_dir, replace=True)
-    OmegaConf.register_new_resolver("overfit_lab.run_id", run_name, replace=True)
+    OmegaConf.register_new_resolver("overfit_lab.run_folder", run_folder, replace=True)
 
 
 def run_job(plan: Plan, overrides: Sequence[str], listeners: Sequence[Listener] = ()) -> Outcome:
@@ -86,7 +83,7 @@ def run_job(plan: Plan, overrides: Sequence[str], listeners: Sequence[Listener] 
     A run that fails leaves `failure.json` and an outcome, not an exception: the jobs after it are not its fault.
 
     Raises:
-        UserError: The study has become another one meanwhile, or the run's checkpoint or record cannot be read.
+        UserError: The study has become another one meanwhile, or the run's record cannot be read.
     """
     study = plan.config.study
     outcome = functools.partial(
@@ -99,6 +96,8 @@ def run_job(plan: Plan, overrides: Sequence[str], listeners: Sequence[Listener] 
     except UserError:
         raise
     except Exception as error:
+        # Its weights may come from code that is being mended: the next try starts from scratch.
+        plan.files.checkpoint.unlink(missing_ok=True)
         values = plan.config.model_dump(by_alias=True, mode="json")
         return outcome(status="failed", error=plan.files.save_failure(plan.run_id, values, error).error)
     return outcome(status="trained", record=record)

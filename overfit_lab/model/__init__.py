@@ -1,7 +1,7 @@
 """Networks of configurable capacity, as plain modules, and what they are made of."""
 
 from overfit_lab.model.build import build_network, initialise
-from overfit_lab.model.dropout import SeededDropout, dropout_shapes, with_seeded_dropout
+from overfit_lab.model.dropout import SeededDropout, with_seeded_dropout
 from overfit_lab.model.networks import MLP, Linear
 from overfit_lab.model.parameters import count_parameters
 
@@ -11,7 +11,6 @@ __all__ = [
     "SeededDropout",
     "build_network",
     "count_parameters",
-    "dropout_shapes",
     "initialise",
     "with_seeded_dropout",
 ]

@@ -47,7 +47,7 @@ def initialise(
     is seeded for this fit, and put back as it was.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed("initial weights", seed, repeat, fold))
+        torch.default_generator.manual_seed(derive_seed("initial weights", seed, repeat, fold))
         return build_network(config, inputs, outputs)
 
 

@@ -30,7 +30,9 @@ class SeededDropout(nn.Module):
         """Drop elements of x and scale up the rest; in eval mode, return x."""
         if not self.training:
             return x
-        return torch.where(self.noise < self.rate, 0.0, x / (1 - self.rate)).to(x.dtype)
+        # At a rate of 1 nothing is kept, and nothing must be divided by 0.
+        kept = (self.noise >= self.rate) / (1 - self.rate).clamp_min(1e-12)
+        return x * kept.to(x.dtype)
 
 
 def with_seeded_dropout(network: nn.Module) -> nn.Module:

@@ -60,8 +60,7 @@ def results_table(study: Study) -> Table:
 
 
 def _cells(run: RunRecord, keys: Sequence[str], decimals: int) -> list[str]:
-    val, train = run.val_loss, run.train_loss
-    gap = None if val.mean is None or train is None else val.mean - train
+    val = run.val_loss
     loss = loss_value(val.mean, decimals)
     return [
         *(value_label(configured(run.config, key)) for key in keys),
@@ -69,7 +68,7 @@ def _cells(run: RunRecord, keys: Sequence[str], decimals: int) -> list[str]:
         onset_label(run.onset),
         value_label(val.epoch),
         loss if val.se is None else f"{loss} ± {loss_value(val.se, decimals)}",
-        loss_value(train, decimals),
-        loss_value(gap, decimals),
+        loss_value(run.train_loss, decimals),
+        loss_value(run.gap, decimals),
         f"{sum(fit.onset.verdict == 'overfit' for fit in run.fits)} of {len(run.fits)}",
     ]

@@ -101,7 +101,7 @@ def _flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _row(run: RunRecord) -> dict[str, Any]:
-    onset, best, train = run.onset, run.val_loss.mean, run.train_loss
+    onset = run.onset
     onsets = [fit.onset.epoch for fit in run.fits if fit.onset.epoch is not None]
     return {
         "run_id": run.run_id,
@@ -117,10 +117,10 @@ def _row(run: RunRecord) -> dict[str, Any]:
         "p_value": onset.p_value,
         "second_descent": onset.second_descent,
         "best_epoch": run.val_loss.epoch,
-        "val_loss": best,
+        "val_loss": run.val_loss.mean,
         "val_loss_se": run.val_loss.se,
-        "train_loss": train,
-        "gap": None if best is None or train is None else best - train,
+        "train_loss": run.train_loss,
+        "gap": run.gap,
         "fits": len(run.fits),
         "fits_overfit": len(onsets),
         "fits_onset_min": min(onsets, default=None),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from pathlib import Path
@@ -10,7 +11,7 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Checkpoint
 
-from overfit_lab.errors import UserError
+_log = logging.getLogger(__name__)
 
 
 class CohortCheckpoint(Checkpoint):
@@ -31,7 +32,8 @@ class CohortCheckpoint(Checkpoint):
         """Save, if it is time."""
         if time.monotonic() - self._last < self.seconds:
             return
-        partial = self.path.with_suffix(".partial")
+        # The process id keeps two writers apart; the last rename wins, as a whole.
+        partial = self.path.with_name(f".{self.path.name}.{os.getpid()}.partial")
         trainer.save_checkpoint(partial)
         with partial.open("rb") as file:
             os.fsync(file.fileno())
@@ -42,13 +44,16 @@ class CohortCheckpoint(Checkpoint):
 def resumable(path: Path) -> Path | None:
     """Return the checkpoint to go on from, or None where there is none.
 
-    Raises:
-        UserError: There is one, but it is not a file of tensors and plain values. It is never unpickled.
+    A file that is no checkpoint of tensors and plain values is never unpickled: it is named, set aside under another
+    name, and the cohort is trained from scratch.
     """
     if not path.exists():
         return None
     try:
         torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise UserError(f"{path} cannot be read as a checkpoint; remove it to train this run from scratch") from error
+    except Exception:
+        aside = path.with_suffix(".damaged")
+        path.replace(aside)
+        _log.warning("%s cannot be read as a checkpoint: set aside as %s, training from scratch", path, aside.name)
+        return None
     return path

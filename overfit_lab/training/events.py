@@ -24,17 +24,17 @@ class EventWriter:
     """
 
     def __init__(self, directory: Path, configuration: int) -> None:
-        self.configuration = configuration
-        self._writer = SummaryWriter(str(directory))
-        self._layout_written = False
+        self.directory, self.configuration = directory, configuration
+        self._writer: SummaryWriter | None = None
 
     def __call__(self, history: History) -> None:
         """Write the epoch that has just been measured."""
-        if not self._layout_written:
+        if self._writer is None:
+            # What an interrupted process has written from this epoch on does not count.
+            self._writer = SummaryWriter(str(self.directory), purge_step=history.epochs)
             metrics = [metric for split, metric in history.curves if split == "val"]
             charts = {metric: ["Multiline", [f"{metric}/train", f"{metric}/val"]] for metric in metrics}
             self._writer.add_custom_scalars({"train and val": charts})
-            self._layout_written = True
         for (split, metric), values in history.curves.items():
             value = float(values[-1][:, self.configuration].mean())
             # What belongs to training itself has a name of its own and no val beside it.
@@ -50,10 +50,13 @@ class EventWriter:
         """
         shown = {k: v if isinstance(v, bool | int | float) else str(v) for k, v in hparams.items() if v is not None}
         values = {f"final/{name}": math.nan if v is None else v for name, v in metrics.items()}
+        # A cohort that was interrupted after its last epoch has no epoch left to write.
+        self._writer = self._writer or SummaryWriter(str(self.directory))
         # The run name "." keeps this in the run's own folder; without it a run of its own would appear.
         self._writer.add_hparams(shown, values, run_name=".")
-        self._writer.close()
+        self.close()
 
     def close(self) -> None:
-        """Close the file of a run that failed."""
-        self._writer.close()
+        """Close the file."""
+        if self._writer is not None:
+            self._writer.close()

@@ -50,8 +50,9 @@ class LossStorage:
         if blocks is None:
             return losses.float().cpu()
         index = torch.from_numpy(blocks).to(losses.device)
-        sums = losses.new_zeros(*losses.shape[:-1], BLOCKS).index_add_(-1, index, losses)
-        return (sums / torch.bincount(index, minlength=BLOCKS)).float().cpu()
+        counts = torch.bincount(index)
+        sums = losses.new_zeros(*losses.shape[:-1], len(counts)).index_add_(-1, index, losses)
+        return (sums / counts).float().cpu()
 
 
 def plan_storage(epochs: int, names: Sequence[tuple[int, int]], val_sizes: Sequence[int]) -> LossStorage:
@@ -60,15 +61,14 @@ def plan_storage(epochs: int, names: Sequence[tuple[int, int]], val_sizes: Seque
     Args:
         epochs: The horizon.
         names: (repeat, fold) of each fold, which seed its blocks.
-        val_sizes: Validation rows of each fold.
+        val_sizes: Validation rows of each fold; if one is too large, all are kept as blocks.
     """
     kept = np.arange(1, epochs + 1)
     if epochs > MAX_EPOCHS:
         kept = np.unique(np.geomspace(1, epochs, MAX_EPOCHS).round().astype(np.int64))
+    whole = len(kept) * max(val_sizes) <= MAX_VALUES
     blocks = tuple(
-        numpy_generator("blocks", *name).permutation(np.arange(size) % BLOCKS)
-        if len(kept) * size > MAX_VALUES
-        else None
+        None if whole else numpy_generator("blocks", *name).permutation(np.arange(size) % min(BLOCKS, size))
         for name, size in zip(names, val_sizes, strict=True)
     )
     return LossStorage((0, *kept.tolist()), blocks)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,8 +16,8 @@ from overfit_lab.task.metrics import measure_members
 from overfit_lab.task.task import Task
 from overfit_lab.training.stack import StackedNetwork
 
-# Logits of one forward pass, over all members: bounds the memory of a pass, hidden layers included.
-CHUNK_ROWS = 4_000_000
+# Elements of the widest layer in one forward pass, over all members: it bounds the memory of a pass.
+CHUNK_ELEMENTS = 4_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +83,10 @@ def measure(
 
 def _forward(network: StackedNetwork, x: Tensor, fold_of_stream: Sequence[int]) -> Tensor:
     streams = torch.tensor(list(fold_of_stream), device=x.device)
-    step = max(1, CHUNK_ROWS // (network.streams * network.configurations * x.shape[2:].numel()))
+    members = network.streams * network.configurations
+    # A network of width w has about w^2 parameters.
+    widest = max(x.shape[2:].numel(), math.isqrt(sum(p.numel() for p in network.stacked) // members))
+    step = max(1, CHUNK_ELEMENTS // (members * widest))
     parts = [network(x[streams, first : first + step]) for first in range(0, x.shape[1], step)]
     return torch.cat(parts, dim=2)
 
@@ -90,7 +94,8 @@ def _forward(network: StackedNetwork, x: Tensor, fold_of_stream: Sequence[int]) 
 def _unscale(values: Tensor, scalings: Sequence[Scaling]) -> Tensor:
     """Undo each stream's scaling of its targets, in `streams x configurations x rows x targets`."""
     scale, mean = (
-        torch.from_numpy(np.stack(columns)).to(values)[:, None, None]
+        torch.from_numpy(np.stack(columns)).to(values.device)[:, None, None]
         for columns in ([s.scale for s in scalings], [s.mean for s in scalings])
     )
-    return values * scale + mean
+    # In double precision: what is large and varies little would lose its digits here.
+    return values.double() * scale + mean

@@ -73,6 +73,8 @@ class CohortModule(L.LightningModule):
         named = self.network.stacked_parameters()
         self._penalised = [named[name] for name in named if name in self.weight_names]
         like = next(iter(named.values()))
+        # Lightning moves the module back to the CPU when it is done.
+        self.trained_on = self.device
         self._l1, self._l2 = (s if s is None else s.to(like) for s in (self.l1, self.l2))
         self._noise_shapes = self.network.noise_shapes(self.data.train.x.shape[2:])
         if self.history.epochs < 0:
@@ -81,7 +83,8 @@ class CohortModule(L.LightningModule):
     def on_train_epoch_start(self) -> None:
         """Name this epoch's dropout noise, and start its running sums."""
         self._noise = [torch_generator("dropout", *s, self.current_epoch) for s in self.data.streams]
-        self._running = torch.zeros(2, self.network.streams, self.network.configurations, device=self.device)
+        shape = 2, self.network.streams, self.network.configurations
+        self._running = torch.zeros(shape, dtype=torch.float64, device=self.device)
         self._steps = 0
 
     def training_step(self, chunk: list[Batch], batch_idx: int) -> None:
@@ -89,7 +92,8 @@ class CohortModule(L.LightningModule):
         optimizer = self.optimizers(use_pl_optimizer=False)
         assert isinstance(optimizer, torch.optim.Optimizer)
         for batch in chunk:
-            logits = self.network(batch.x, self._draw_noise(batch.x))
+            # Under mixed precision the network computes in bfloat16; the loss must not, nor round its targets.
+            logits = self.network(batch.x, self._draw_noise(batch.x)).to(batch.x.dtype)
             losses = self.task.loss(logits, batch.y[:, None])
             loss = (losses * batch.weight[:, None]).sum(-1)
             penalty = penalty_per_member(self._penalised, self._l1, self._l2).to(loss)

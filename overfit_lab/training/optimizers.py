@@ -18,7 +18,7 @@ def make_optimizer(
     """Build an optimizer. Its own weight decay is used for nothing but AdamW's decoupled one, on weights alone.
 
     Every update is elementwise, so members of a cohort do not touch one another. Fused where torch offers it: one
-    pass over the parameters instead of ten, a third off a step of five networks of width 256 on two cores.
+    pass over the parameters instead of several.
 
     Args:
         config: Kind and settings.

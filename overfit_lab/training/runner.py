@@ -8,6 +8,7 @@ from pathlib import Path
 
 import lightning as L
 import torch
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 
 from overfit_lab.config import TrainerConfig, TrainingConfig
 from overfit_lab.data.datamodule import CohortDataModule
@@ -34,7 +35,6 @@ def train(
         checkpoint: The file of the checkpoint; its folder exists.
 
     Raises:
-        UserError: The checkpoint cannot be read.
         KeyboardInterrupt: The user interrupted it; the last checkpoint is kept.
 
     Returns:
@@ -55,6 +55,9 @@ def train(
             precision=trainer.precision,
             max_epochs=training.epochs,
             deterministic=True,
+            # One process, whatever a cluster's environment says; and no checkpoint of Lightning's own is looked for.
+            plugins=[LightningEnvironment()],
+            default_root_dir=checkpoint.parent,
             logger=False,
             enable_progress_bar=False,
             enable_model_summary=False,

@@ -75,3 +75,15 @@ class StackedNetwork(nn.Module):
 
         configurations = vmap(one, in_dims=(0, 0, None, None))
         return vmap(configurations)(values, constants, dict(noise or {}), x)
+
+
+def check_stackable(network: nn.Module, features: int) -> None:
+    """Try a step of two members of a network, in training mode; raises what stacking or `vmap` raises.
+
+    A network cannot be stacked if its control flow depends on data, or if it draws random numbers other than by
+    `nn.Dropout`.
+    """
+    stacked = StackedNetwork([[copy.deepcopy(network), copy.deepcopy(network)]])
+    noise = {name: torch.full((1, 2, *shape), 0.5) for name, shape in stacked.noise_shapes((features,)).items()}
+    stacked.train()
+    stacked(torch.zeros(1, 2, features), noise).sum().backward()

@@ -34,12 +34,16 @@ def _everything(folder: Path) -> set[tuple[str, int]]:
         (["task.metrics=[r2]"], "task.metrics=r2: binary allows accuracy, f1, auroc"),
         (["data.scale_targets=true"], "data.scale_targets=true: breast_cancer is binary"),
         (["penalty.exclude=[nope]"], "penalty.exclude=nope: matches no parameter; allowed are 0.weight, 0.bias"),
-        (["model=custom", "model._target_=no.Such"], "model._target_=no.Such: No module named 'no'"),
+        (
+            ["model=custom", "model._target_=no.Such"],
+            "model._target_=no.Such: ModuleNotFoundError: ",
+        ),
         (["model._target_=torch.nn.ReLU"], "model._target_=torch.nn.ReLU: called with inputs=30, outputs=1"),
         # In a sweep, the last job's mistake is found before the first job starts.
         (["-m", "model.width=4,8,0"], "model.width=0: must be greater than or equal to 1"),
         (["-m", "data=iris,mnits"], "data=mnits: allowed are breast_cancer, custom"),
         (["-m", "data=iris,wine", "study.name=one"], "a study has one source and one split"),
+        (["model=custom", "model._target_=torch.nn.Linear", "+model.bias=nan"], "bias=nan: must be a finite number"),
         (["-m", "split.folds=4,5"], "a study has one source and one split"),
         (["sweep=capacity_by_decay", "+foo=1"], "foo=1: there is no such key"),
     ],
@@ -75,6 +79,77 @@ def test_a_study_of_another_source_or_split_is_left_alone(
     assert result.code == 2
     assert message in result.err
     assert _everything(tmp_path) == before
+
+
+NETWORKS = """
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+class Own(nn.Module):
+    def __init__(self, inputs, outputs):
+        super().__init__()
+        self.map = nn.Linear(inputs, outputs)
+
+    def forward(self, x):
+        return self.map(x)
+
+class Batch(Own):
+    def __init__(self, inputs, outputs):
+        super().__init__(inputs, outputs)
+        self.norm = nn.BatchNorm1d(inputs)
+
+class Random(Own):
+    def forward(self, x):
+        return F.dropout(super().forward(x), 0.5, self.training)
+
+class Branch(Own):
+    def forward(self, x):
+        return super().forward(x) if x.sum() > 0 else -super().forward(x)
+
+class Twice(Own):
+    def __init__(self, inputs, outputs):
+        super().__init__(inputs, outputs)
+        self.drop = nn.Dropout(0.5)
+
+    def forward(self, x):
+        return self.drop(super().forward(self.drop(x)))
+
+class Empty(nn.Module):
+    def __init__(self, inputs, outputs):
+        super().__init__()
+        self.outputs = outputs
+
+    def forward(self, x):
+        return torch.zeros(len(x), self.outputs)
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("Batch", "layer norm is a BatchNorm1d, which mixes the rows of a batch; allowed are LayerNorm and GroupNorm"),
+        ("Random", "it cannot be trained in a cohort: vmap: called random operation"),
+        ("Branch", "it cannot be trained in a cohort: "),
+        ("Twice", "calls its dropout layer drop more than once in a pass; give each place a layer of its own"),
+        ("Empty", "it has no trainable parameter; at least one is needed"),
+        ("Missing", "AttributeError: "),
+    ],
+)
+def test_a_network_that_cannot_be_trained_in_a_cohort(train: Train, tmp_path: Path, name: str, message: str) -> None:
+    (tmp_path / "networks.py").write_text(NETWORKS)
+    result = train("model=custom", f"model._target_=networks.{name}")
+    assert result.code == 2
+    (line,) = result.err.splitlines()
+    assert message in line
+    assert {p.name for p in tmp_path.iterdir()} == {"networks.py"}
+
+
+def test_a_module_that_does_not_compile(train: Train, tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text("class (")
+    result = train("model=custom", "model._target_=broken.Net")
+    assert result.code == 2
+    assert "model._target_=broken.Net: SyntaxError: " in result.err
 
 
 RING = """

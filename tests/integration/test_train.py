@@ -148,6 +148,64 @@ def test_a_finished_run_is_not_run_again(train: Train, tmp_path: Path) -> None:
     assert before == {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in before}
 
 
+TWO = """
+from torch import nn
+
+class A(nn.Linear):
+    def __init__(self, inputs, outputs):
+        super().__init__(inputs, outputs)
+
+class B(A):
+    pass
+"""
+
+
+def test_a_key_that_must_be_given_may_be_swept(train: Train, tmp_path: Path) -> None:
+    (tmp_path / "two.py").write_text(TWO)
+    two = ("model=custom", "model._target_=two.A,two.B", "training.epochs=1", "study.report=false")
+    assert train("-m", *two).code == 0
+    assert overfit_lab.load_study("studies/breast_cancer-kfold").swept() == {"model._target_": ["two.A", "two.B"]}
+
+
+def test_how_data_are_scaled_may_be_swept_in_one_study(train: Train) -> None:
+    assert train("-m", "data.scale_inputs=true,false", "training.epochs=1", "study.report=false").code == 0
+    assert len(overfit_lab.load_study("studies/breast_cancer-kfold").runs) == 2
+
+
+def test_data_may_be_swept_with_a_study_for_each(train: Train, tmp_path: Path) -> None:
+    assert train("-m", "data=iris,wine", "training.epochs=1", "model=linear", "study.report=false").code == 0
+    assert {p.name for p in (tmp_path / "studies").iterdir()} == {"iris-kfold", "wine-kfold", "multirun.yaml"}
+
+
+def test_a_run_that_failed_starts_from_scratch_the_next_time(train: Train, tmp_path: Path) -> None:
+    """Its checkpoint holds weights that came from the code that failed."""
+    (tmp_path / "late.py").write_text(LATE)
+    own = ("model=custom", "model._target_=late.Late", "training.epochs=4", "training.checkpoint_seconds=0")
+    result = train(*own, "study.report=false")
+    assert result.code == 1
+    assert "RuntimeError: too late" in result.err
+    (directory,) = (tmp_path / "studies/breast_cancer-kfold/runs").iterdir()
+    assert not (directory / "cohort.ckpt").exists()
+    assert (directory / "failure.json").exists()
+
+
+LATE = """
+from torch import nn
+
+class Late(nn.Linear):
+    calls = 0
+
+    def __init__(self, inputs, outputs):
+        super().__init__(inputs, outputs)
+
+    def forward(self, x):
+        Late.calls += 1
+        if Late.calls > 40:
+            raise RuntimeError("too late")
+        return super().forward(x)
+"""
+
+
 def test_a_sweep_runs_only_what_is_missing(train: Train) -> None:
     sweep = ("training.epochs=3", "study.report=false")
     train("-m", "model.width=4,8", *sweep)

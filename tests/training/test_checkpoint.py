@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from overfit_lab.data import load_source
-from overfit_lab.errors import UserError
 from overfit_lab.training import History
 from tests.training.cohorts import Cohort, make_cohort
 
@@ -66,24 +65,44 @@ class _Payload:
         return os.mkdir, ("owned",)
 
 
-def test_a_checkpoint_that_is_no_checkpoint_is_named_and_never_unpickled(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def _is_set_aside(path: Path, caplog: pytest.LogCaptureFixture) -> bool:
+    """Train with a damaged file in place of the checkpoint: as from scratch, and the file is named and kept."""
+    damaged = path.read_bytes()
+    found = _cohort().train(path).curve("val", "loss")
+    assert np.array_equal(found, _cohort().train(path.with_name("fresh.ckpt")).curve("val", "loss"))
+    assert f"{path} cannot be read as a checkpoint: set aside as c.damaged, training from scratch" in caplog.text
+    return path.with_suffix(".damaged").read_bytes() == damaged
+
+
+def test_a_checkpoint_that_is_no_checkpoint_is_never_unpickled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "c.ckpt"
     path.write_bytes(pickle.dumps(_Payload()))
-    with pytest.raises(UserError, match=r"c\.ckpt cannot be read as a checkpoint"):
-        _cohort().train(path)
+    assert _is_set_aside(path, caplog)
+    caplog.clear()
     torch.save({"state_dict": _Payload()}, path)
-    with pytest.raises(UserError, match=r"c\.ckpt cannot be read as a checkpoint"):
-        _cohort().train(path)
+    assert _is_set_aside(path, caplog)
     assert not Path("owned").exists()
 
 
-def test_a_truncated_checkpoint_is_named(tmp_path: Path) -> None:
+def test_a_truncated_checkpoint_is_set_aside(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "c.ckpt"
     with pytest.raises(Interruption):
         _interrupt_at(3).train(path)
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(UserError, match="remove it to train this run from scratch"):
-        _cohort().train(path)
+    assert _is_set_aside(path, caplog)
+
+
+def test_a_clusters_environment_and_checkpoints_of_lightnings_own_change_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    alone = _cohort(epochs=2).train(tmp_path / "a.ckpt").curve("val", "loss")
+    for name, value in {"SLURM_NTASKS": "4", "SLURM_JOB_ID": "1", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("SLURM_JOB_NAME", "job")
+    torch.save({"foreign": 1}, tmp_path / "hpc_ckpt_1.ckpt")
+    (tmp_path / "run").mkdir()
+    assert np.array_equal(alone, _cohort(epochs=2).train(tmp_path / "run" / "a.ckpt").curve("val", "loss"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -56,6 +58,8 @@ OPTIMIZERS: dict[str, tuple[cfg.OptimizerConfig, Callable[[float], Factory]]] = 
 def _alone(cohort: Cohort, name: str, stream: int, factory: Factory, **keywords: object) -> plain_loop.Fit:
     """Train one member of a cohort in a plain loop."""
     source, own = load_source(name), cohort.streams[stream]
+    longest = max(len(f.train) for f in cohort.split.folds)
+    steps = math.ceil(longest / cohort.training.batch_size)
     fold = next(f for f in cohort.split.folds if (f.repeat, f.fold) == (own.repeat, own.fold))
     return plain_loop.fit(
         keywords.pop("network"),  # type: ignore[arg-type]
@@ -66,8 +70,8 @@ def _alone(cohort: Cohort, name: str, stream: int, factory: Factory, **keywords:
         factory,
         seed=own.seed,
         epochs=cohort.training.epochs,
-        steps=cohort.data.steps,
-        widest=cohort.data.widest_batch,
+        steps=steps,
+        widest=math.ceil(longest / steps),
         **keywords,  # type: ignore[arg-type]
     )
 
@@ -179,6 +183,22 @@ def test_float32_over_the_first_epochs(tmp_path: Path) -> None:
             dtype=torch.float32,
         )
         _assert_equal(cohort, stream, 0, alone, 1e-4)
+
+
+def test_under_mixed_precision_the_loss_is_not_rounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """bfloat16 has three digits: a loss or a target in it would train another objective than the measured one."""
+    cohort = make_cohort(load_source("linnerud"), precision="bf16-mixed", seeds=(0,), epochs=1)
+    seen: list[tuple[torch.dtype, torch.dtype]] = []
+    loss = cohort.module.task.loss
+
+    def spy(logits: Tensor, targets: Tensor) -> Tensor:
+        seen.append((logits.dtype, targets.dtype))
+        return loss(logits, targets)
+
+    cohort.module.task = dataclasses.replace(cohort.module.task, loss=spy)
+    history = cohort.train(tmp_path / "c.ckpt")
+    assert set(seen) == {(torch.float32, torch.float32)}
+    assert np.isfinite(history.curve("val", "loss")).all()
 
 
 def test_company_does_not_matter(tmp_path: Path) -> None:

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import plugin_data_pb2
 
 from overfit_lab.data import load_source
 from overfit_lab.objective import Penalty
+from overfit_lab.training import History
 from overfit_lab.training.events import EventWriter
 from tests.training.cohorts import make_cohort
 
@@ -44,6 +46,26 @@ def test_train_and_val_against_the_epoch(events: tuple[EventAccumulator, dict[st
     assert all(s.value > 0 for s in reader.Scalars("training/penalty"))
     assert {"accuracy/train", "accuracy/val"} <= set(reader.Tags()["scalars"])
     assert "loss/running_loss" not in reader.Tags()["scalars"]
+
+
+def test_an_interrupted_run_shows_every_epoch_once(tmp_path: Path) -> None:
+    """The first process has written epochs 0 to 2 and died; the second goes on from epoch 2."""
+    history = History()
+    first = EventWriter(tmp_path, configuration=0)
+    for epoch in range(5):
+        for split in ("train", "val"):
+            history.append(split, "loss", torch.full((1, 1), 10.0 + epoch))
+        if epoch < 3:
+            first(history)
+        if epoch == 2:
+            first.close()
+            second = EventWriter(tmp_path, configuration=0)
+        if epoch >= 2:
+            second(history)
+    second.close()
+    reader = EventAccumulator(str(tmp_path))
+    reader.Reload()
+    assert [(s.step, s.value) for s in reader.Scalars("loss/val")] == [(epoch, 10.0 + epoch) for epoch in range(5)]
 
 
 def test_one_chart_for_each_metric(events: tuple[EventAccumulator, dict[str, list[float]]]) -> None:

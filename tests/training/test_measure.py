@@ -74,7 +74,7 @@ def test_measuring_in_chunks_is_measuring_at_once(tmp_path: Path, monkeypatch: p
         return history.curve("val", "loss")
 
     whole = curve()
-    monkeypatch.setattr(measure_module, "CHUNK_ROWS", 6 * 13 * 7)
+    monkeypatch.setattr(measure_module, "CHUNK_ELEMENTS", 6 * 13 * 7)
     np.testing.assert_allclose(curve(), whole, rtol=1e-12)
 
 
