@@ -15,6 +15,8 @@ from overfit_lab.errors import UserError
 if TYPE_CHECKING:
     from rich.console import Console
 
+WIDE = 200
+
 # What is heavy to import (torch, Lightning, Hydra, matplotlib) is imported by the command that needs it.
 
 
@@ -90,6 +92,9 @@ def _train(arguments: list[str]) -> int:
     from overfit_lab.launch.job import register_resolvers
     from overfit_lab.launch.session import Session
 
+    for argument in arguments:
+        if argument.startswith("="):
+            raise UserError(f"{argument} cannot be read as KEY=VALUE")
     register_resolvers()
     sys.argv = ["overfit-lab train", *arguments]
     console = Console()
@@ -129,5 +134,7 @@ def _show_report(path: Path, console: Console) -> None:
 
     study = load_study(path)
     written = write_report(study)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = WIDE  # a file has no width that a table would have to be cut to
     console.print(results_table(study))
     console.print(f"report: {written}", highlight=False, markup=False, soft_wrap=True)

@@ -17,7 +17,17 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import quote
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 
 from overfit_lab.errors import UserError
@@ -244,11 +254,22 @@ class StudyConfig(Section):
     root: str = Field(min_length=1)
     report: bool
 
+    @field_validator("name")
+    @classmethod
+    def _fits_a_file_name(cls, name: str) -> str:
+        if len(_folder_name(name)) > 200:
+            raise ValueError("must be shorter; as the name of a folder it would have more than 200 characters")
+        return name
+
     @property
     def directory(self) -> Path:
         """The study's folder; characters that a file name cannot hold are percent-encoded."""
-        folder = quote(self.name, safe=" !#$&'()+,;=@[]^_`{}~")
-        return Path(self.root) / ("%2E" + folder[1:] if folder.startswith(".") else folder)
+        return Path(self.root).expanduser() / _folder_name(self.name)
+
+
+def _folder_name(name: str) -> str:
+    folder = quote(name, safe=" !#$&'()+,;=@[]^_`{}~")
+    return "%2E" + folder[1:] if folder.startswith(".") else folder
 
 
 def _target(value: object) -> object:

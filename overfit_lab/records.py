@@ -18,7 +18,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from overfit_lab.analysis.onset import Onset
 from overfit_lab.errors import UserError
@@ -48,7 +48,7 @@ class ValLoss(Record):
     """
 
     mean: float | None
-    se: float | None
+    se: float | None = Field(ge=0)
     epoch: int | None
 
 
@@ -91,7 +91,7 @@ class RunRecord(Record):
     status: Status
     config: dict[str, Any]
     overrides: list[str]
-    parameters: int
+    parameters: int = Field(ge=1)
     onset: Onset
     val_loss: ValLoss
     train_loss: float | None
@@ -204,8 +204,18 @@ class RunFiles:
         return _read_record(self.failure, FailureRecord)
 
     def load_curves(self) -> pl.DataFrame:
-        """Read `curves.parquet`: repeat, fold, epoch, split, metric, value."""
-        return pl.read_parquet(self.curves)
+        """Read `curves.parquet`: repeat, fold, epoch, split, metric, value.
+
+        Raises:
+            UserError: It is missing or damaged.
+        """
+        try:
+            # As bytes: a path would be taken for a pattern or an address, and a study may be called [a]*.
+            frame = pl.read_parquet(io.BytesIO(self.curves.read_bytes()))
+            return frame.select("repeat", "fold", "epoch", "split", "metric", pl.col("value").cast(pl.Float64))
+        except (OSError, pl.exceptions.PolarsError) as error:
+            line = str(error).strip().partition("\n")[0]
+            raise UserError(f"{self.curves} is missing or damaged: {line}") from error
 
     def load_val_losses(self) -> ValLosses:
         """Read `val_losses.npz`; it is never unpickled."""

@@ -277,8 +277,10 @@ def _onset(
     losses: NDArray[Any], train_loss: NDArray[np.float64], epochs: NDArray[np.int64]
 ) -> tuple[Onset, int | None]:
     """Estimate the onset and the best epoch: where the trend is lowest, or the curve if it is too short for a trend."""
-    # Epoch 0 takes no part: the first pass over the data is no trend of its own.
-    onset = estimate_onset(losses[1:], train_loss[1:], epochs=epochs[1:])
+    # Epoch 0 takes no part: the first pass over the data is no trend of its own. One row has no sampling error: what
+    # it shows is proof of nothing.
+    enough = losses.shape[1] > 1
+    onset = estimate_onset(losses[1:], train_loss[1:], epochs=epochs[1:]) if enough else Onset("too_short")
     curve = losses[1:].mean(1, dtype=np.float64)
     if onset.best_epoch is None and np.isfinite(curve).any():
         return onset, int(epochs[1:][np.nanargmin(curve)])

@@ -145,12 +145,22 @@ def test_run_ids_are_the_same_in_every_process(config: Compose) -> None:
         ("/abs", "%2Fabs"),
         ("<script>alert(1)</script>", "%3Cscript%3Ealert(1)%3C%2Fscript%3E"),
         ("nul\0", "nul%00"),
+        ("[a]*?", "[a]%2A%3F"),
     ],
 )
 def test_a_study_stays_inside_its_root(name: str, folder: str) -> None:
     directory = StudyConfig(name=name, root="root", report=False).directory
     assert directory == Path("root") / folder
     assert directory.resolve().parent == Path("root").resolve()
+
+
+def test_a_root_in_the_home_folder() -> None:
+    assert StudyConfig(name="a", root="~/studies", report=False).directory == Path.home() / "studies" / "a"
+
+
+def test_a_name_that_is_too_long_for_a_folder(config: Compose) -> None:
+    with pytest.raises(UserError, match=r"study\.name=.*must be shorter; as the name of a folder"):
+        config(f"study.name='{chr(0x65E5) * 30}'")
 
 
 def test_custom_sections_take_any_further_key(config: Compose) -> None:

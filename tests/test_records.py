@@ -62,7 +62,8 @@ def _study(name: str = "digits", fingerprint: str = "f", **split: object) -> Stu
 
 def test_a_run_is_read_back_as_it_was_saved(tmp_path: Path) -> None:
     files = RunFiles(tmp_path)
-    curves = pl.DataFrame({"epoch": [0, 1], "value": [0.5, float("nan")]})
+    columns = {"repeat": 0, "fold": 1, "epoch": [0, 1], "split": "val", "metric": "loss", "value": [0.5, float("nan")]}
+    curves = pl.DataFrame(columns)
     files.save(_record(), curves, _val_losses())
     assert files.load() == _record()
     assert files.load_curves().equals(curves)

@@ -145,7 +145,7 @@ def source_of(config: BundledData | CustomData) -> Source:
         source = function(**config.arguments)
     except UserError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         given = ", ".join(f"{k}={v}" for k, v in config.arguments.items()) or "no arguments"
         raise UserError(f"data._target_={config.target} with {given}: {type(error).__name__}: {error}") from error
     if not isinstance(source, Source):

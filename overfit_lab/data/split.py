@@ -65,6 +65,11 @@ def make_split(source: Source, config: HoldoutSplit | KFoldSplit) -> Split:
             "split.test_fraction",
             derive_seed("test", config.seed, bits=32),
         )
+    if len(development) < 2:
+        raise UserError(
+            f"split.test_fraction={config.test_fraction:g}: leaves {len(development)} of {source.rows} rows for "
+            "development; at least 2 are needed"
+        )
     folds: list[Fold] = []
     for repeat in range(config.repeats):
         seed = derive_seed("folds", config.seed, repeat, bits=32)

@@ -37,11 +37,13 @@ class JobCallback(Callback):
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:  # noqa: ANN401 - Hydra's signature
         """Check the only job."""
+        _check_folder(config)
         type(self).expect([overrides_of(config.hydra)])
         _check_all(iter([config]))
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:  # noqa: ANN401 - Hydra's signature
         """Check every job of a sweep, where the sweeper's jobs are known before it runs."""
+        _check_folder(config)
         if config.hydra.sweeper._target_ != f"{BasicSweeper.__module__}.{BasicSweeper.__qualname__}":
             return
         try:
@@ -51,6 +53,11 @@ class JobCallback(Callback):
             _check_all(loader.load_sweep_config(config, job) for job in jobs)
         except (HydraException, OmegaConfBaseException) as error:
             raise Refusal(UserError(explain(error))) from error
+
+
+def _check_folder(config: DictConfig) -> None:
+    if config.hydra.job.chdir:
+        raise Refusal(UserError("hydra.job.chdir=true: study.root is seen from where you work; allowed is false"))
 
 
 def _sweep(config: DictConfig) -> list[list[str]]:

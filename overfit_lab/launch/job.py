@@ -68,12 +68,16 @@ def overrides_of(hydra: HydraConf) -> list[str]:
 
 
 def register_resolvers() -> None:
-    """Let YAML name a run's folder below `study.root` by its content: `${overfit_lab.run_folder:}`."""
+    """Let YAML name where a run lies: `${overfit_lab.expand_user:ROOT}`, and below it `${overfit_lab.run_folder:}`."""
+
+    def expand_user(root: object) -> str:
+        return str(Path(str(root)).expanduser())
 
     def run_folder(*, _root_: DictConfig) -> str:
         config = config_of(_root_)
         return f"{config.study.directory.name}/runs/{run_id(config)}"
 
+    OmegaConf.register_new_resolver("overfit_lab.expand_user", expand_user, replace=True)
     OmegaConf.register_new_resolver("overfit_lab.run_folder", run_folder, replace=True)
 
 

@@ -55,11 +55,11 @@ def _build_custom(config: CustomModel, inputs: int, outputs: int) -> nn.Module:
     factory = import_object("model._target_", config.target)
     try:
         network = factory(inputs=inputs, outputs=outputs, **config.arguments)
-    except Exception as error:
-        given = ", ".join(f"{k}={v}" for k, v in config.arguments.items())
+    except (Exception, SystemExit) as error:
+        given = ", ".join(f"{k}={v}" for k, v in {"inputs": inputs, "outputs": outputs, **config.arguments}.items())
         raise UserError(
-            f"model._target_={config.target}: called with inputs={inputs}, outputs={outputs}, {given} it failed: "
-            f"{error}; drop a key that it does not take with ~model.KEY, or start from model=custom"
+            f"model._target_={config.target}: called with {given} it failed: {error}; add an argument with "
+            "+model.KEY=VALUE, drop one with ~model.KEY, or start from model=custom"
         ) from error
     if not isinstance(network, nn.Module):
         raise UserError(f"model._target_={config.target} is a {type(network).__name__}; allowed is a torch.nn.Module")
@@ -68,12 +68,16 @@ def _build_custom(config: CustomModel, inputs: int, outputs: int) -> nn.Module:
 
 def _check_output(network: nn.Module, target: str, inputs: int, outputs: int) -> None:
     network.eval()
-    try:
-        with torch.no_grad():
-            shape = tuple(network(torch.zeros(2, inputs)).shape)
-    except Exception as error:
-        raise UserError(f"model._target_={target}: on an input of shape (2, {inputs}) it failed: {error}") from error
-    finally:
-        network.train()
-    if shape != (2, outputs):
-        raise UserError(f"model._target_={target}: 2 rows gave shape {shape}; the task needs (2, {outputs})")
+    # One row as well: a network that squeezes its output would lose it.
+    for rows in (2, 1):
+        try:
+            with torch.no_grad():
+                shape = tuple(network(torch.zeros(rows, inputs)).shape)
+        except Exception as error:
+            raise UserError(
+                f"model._target_={target}: on an input of shape ({rows}, {inputs}) it failed: {error}"
+            ) from error
+        if shape != (rows, outputs):
+            what = "1 row" if rows == 1 else f"{rows} rows"
+            raise UserError(f"model._target_={target}: {what} gave shape {shape}; the task needs ({rows}, {outputs})")
+    network.train()

@@ -14,7 +14,8 @@ def configured(config: Mapping[str, Any], key: str) -> Any:  # noqa: ANN401 - an
     value: Any = config
     for part in key.split("."):
         value = value.get(part) if isinstance(value, Mapping) else None
-    return str(value) if isinstance(value, list) else value
+    # As `Study.swept` has it: lists are text, and a mapping is no value but a section.
+    return None if isinstance(value, Mapping) else str(value) if isinstance(value, list) else value
 
 
 def swept_keys(study: Study) -> list[str]:

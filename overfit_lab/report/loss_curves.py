@@ -51,8 +51,8 @@ def load_loss_curves(study: Study) -> dict[str, LossCurves]:
     for run in study.runs:
         try:
             curves[run.run_id] = loss_curves(study.curves(run.run_id))
-        except (OSError, ValueError, pl.exceptions.PolarsError) as error:
-            raise UserError(f"{study.files.run(run.run_id).curves} is missing or damaged: {error}") from error
+        except ValueError as error:
+            raise UserError(f"{study.files.run(run.run_id).curves} is damaged: {error}") from error
     return curves
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from overfit_lab.errors import UserError
-from overfit_lab.records import RunRecord, StudyFiles, StudyRecord
+from overfit_lab.records import RunFiles, RunRecord, StudyFiles, StudyRecord
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Study:
         files: Where its files are.
         record: Its source and split.
         runs: The finished runs (diverged ones among them), in the order of the configurations that they ran.
-        failed: The runs that failed, or whose record cannot be read.
+        failed: The runs that failed, or whose record or curves cannot be read.
         unfinished: Run ids whose folder holds neither a record nor a failure: running now, or interrupted.
     """
 
@@ -66,11 +66,11 @@ def load_study(path: Path | str) -> Study:
     files = StudyFiles(Path(path))
     record = files.load()
     runs, failed, unfinished = [], [], []
-    for directory in sorted(files.runs.glob("*")):
+    for directory in sorted(files.runs.glob("[!.]*")):
         run = files.run(directory.name)
         try:
             if run.record.is_file():
-                runs.append(run.load())
+                runs.append(_load_run(run))
             elif run.failure.is_file():
                 failed.append(FailedRun(directory.name, run.load_failure().error))
             elif directory.is_dir():
@@ -79,6 +79,19 @@ def load_study(path: Path | str) -> Study:
             failed.append(FailedRun(directory.name, str(error)))
     runs.sort(key=lambda run: [_order(value) for value in _flatten(run.config).values()])
     return Study(files, record, tuple(runs), tuple(failed), tuple(unfinished))
+
+
+def _load_run(files: RunFiles) -> RunRecord:
+    """Read a finished run whose other files can be read, too.
+
+    Raises:
+        UserError: One cannot, or the record belongs elsewhere.
+    """
+    record = files.load()
+    if record.run_id != files.directory.name:
+        raise UserError(f"{files.record} is of run {record.run_id}, not of the folder that it lies in")
+    files.load_curves()
+    return record
 
 
 def _order(value: Any) -> tuple[int, float, str]:  # noqa: ANN401 - any configuration value

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 import os
+import sys
 import time
 from pathlib import Path
 
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Checkpoint
-
-_log = logging.getLogger(__name__)
 
 
 class CohortCheckpoint(Checkpoint):
@@ -54,6 +52,8 @@ def resumable(path: Path) -> Path | None:
     except Exception:
         aside = path.with_suffix(".damaged")
         path.replace(aside)
-        _log.warning("%s cannot be read as a checkpoint: set aside as %s, training from scratch", path, aside.name)
+        # Not by logging, which Hydra switches off: a person must hear of it.
+        line = f"overfit-lab: {path} cannot be read as a checkpoint: set aside as {aside.name}, training from scratch"
+        print(line, file=sys.stderr)
         return None
     return path

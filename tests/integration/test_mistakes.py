@@ -27,6 +27,9 @@ def _everything(folder: Path) -> set[tuple[str, int]]:
         (["model.width=0"], "model.width=0: must be greater than or equal to 1"),
         (["study.root=${nope}"], "study.root: Interpolation key 'nope' not found"),
         (["~model.foo"], "Could not delete from config. 'model.foo' does not exist."),
+        (["=3"], "=3 cannot be read as KEY=VALUE"),
+        (["hydra.job.chdir=true"], "hydra.job.chdir=true: study.root is seen from where you work"),
+        (["data=linnerud", "split.test_fraction=0.95"], "split.test_fraction=0.95: leaves 1 of 20 rows"),
         (["--run", "--multirun"], "Only one of --run, --multirun"),
         (["split.folds=456"], "split.folds=456: there are 455 development rows; allowed is 2 to 455"),
         (["data=iris", "split.folds=41"], "split.folds=41: class 0 has 40 row(s), stratifying needs 41"),
@@ -115,6 +118,14 @@ class Twice(Own):
     def forward(self, x):
         return self.drop(super().forward(self.drop(x)))
 
+class Squeezed(Own):
+    def forward(self, x):
+        return super().forward(x).squeeze(0)
+
+class Exits(Own):
+    def __init__(self, inputs, outputs):
+        raise SystemExit(0)
+
 class Empty(nn.Module):
     def __init__(self, inputs, outputs):
         super().__init__()
@@ -133,6 +144,8 @@ class Empty(nn.Module):
         ("Branch", "it cannot be trained in a cohort: "),
         ("Twice", "calls its dropout layer drop more than once in a pass; give each place a layer of its own"),
         ("Empty", "it has no trainable parameter; at least one is needed"),
+        ("Squeezed", "1 row gave shape (1,); the task needs (1, 1)"),
+        ("Exits", "called with inputs=30, outputs=1 it failed: 0"),
         ("Missing", "AttributeError: "),
     ],
 )

@@ -221,6 +221,24 @@ def test_an_override_may_refer_to_another_key(train: Train) -> None:
     assert run.overrides[0] == "study.name=${data.name} width ${model.width}"
 
 
+def test_odd_names_are_only_names(train: Train, tmp_path: Path) -> None:
+    name = "[bold]x[/bold]*? $y$ <script>"
+    result = train(f"study.name='{name}'", "study.root='in [here]'", "training.epochs=2", "data=iris", "model=linear")
+    assert (result.code, result.err) == (0, "")
+    (study,) = (p for p in (tmp_path / "in [here]").iterdir() if p.is_dir())
+    assert overfit_lab.load_study(study).record.name == name
+    assert name in result.out
+    assert (study / "report/runs.csv").is_file()
+
+
+def test_one_validation_row_proves_nothing(train: Train) -> None:
+    train("data=linnerud", "split=holdout", "split.val_fraction=0.01", "training.epochs=10", "study.report=false")
+    (run,) = overfit_lab.load_study("studies/linnerud-holdout").runs
+    assert run.onset.verdict == "too_short"
+    assert run.val_loss.se is None
+    assert run.val_loss.epoch is not None
+
+
 def test_a_fit_that_diverges_is_recorded(train: Train) -> None:
     result = train("optimizer=sgd", "optimizer.lr=1e30", "training.epochs=4", "study.report=true", "data=diabetes")
     assert result.code == 0

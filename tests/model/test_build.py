@@ -120,11 +120,14 @@ def test_custom_model_is_handed_over_untouched_and_in_training_mode() -> None:
             custom("Bottleneck", width=4, alpha=0.5),
             r"Bottleneck: called with inputs=4, outputs=3, width=4, alpha=0\.5 it failed: .*'width'.*~model\.KEY",
         ),
-        (custom("Bottleneck", hidden=0), r"inputs=4, outputs=3, hidden=0 it failed: hidden must be positive; drop"),
+        (
+            custom("Bottleneck", hidden=0),
+            r"inputs=4, outputs=3, hidden=0 it failed: hidden must be positive; add an argument",
+        ),
         (custom("Bottleneck", inputs=9), r"Bottleneck: called with .*inputs"),
         (
             custom("torch.nn.Linear"),
-            r"^model\._target_=torch\.nn\.Linear: called with inputs=4, outputs=3, it failed: ",
+            r"^model\._target_=torch\.nn\.Linear: called with inputs=4, outputs=3 it failed: ",
         ),
         (custom("shape_of"), r"test_build\.shape_of is a tuple; allowed is a torch\.nn\.Module$"),
         (custom("LINEAR"), r"test_build\.LINEAR: called with .*not callable"),

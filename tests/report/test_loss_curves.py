@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
 from overfit_lab.errors import UserError
@@ -39,8 +40,9 @@ def test_rules_do_not_fire_on_a_falling_curve() -> None:
     assert set(rule_epochs(LossCurves(np.arange(21), falling, falling)).values()) == {None}
 
 
-def test_damaged_curves_are_named(tmp_path: Path) -> None:
+def test_curves_with_rows_missing_are_named(tmp_path: Path) -> None:
     files = make_sweep(tmp_path)
-    files.run("narrow0").curves.write_bytes(b"no parquet")
-    with pytest.raises(UserError, match=r"narrow0.curves\.parquet is missing or damaged"):
+    path = files.run("narrow0").curves
+    pl.read_parquet(path)[:-7].write_parquet(path)
+    with pytest.raises(UserError, match=r"narrow0.curves\.parquet is damaged"):
         load_loss_curves(load_study(files.directory))

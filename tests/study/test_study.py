@@ -32,6 +32,17 @@ def test_a_damaged_record_is_a_failed_run_and_the_rest_is_there(tmp_path: Path) 
     assert errors["medium0"].startswith(f"{path} is damaged")
 
 
+def test_damaged_curves_and_a_record_of_another_run_are_failed_runs(tmp_path: Path) -> None:
+    files = make_sweep(tmp_path)
+    files.run("medium0").curves.write_bytes(b"PAR1")
+    files.run("wide0").record.write_text(files.run("narrow0").record.read_text())
+    study = load_study(files.directory)
+    assert [run.run_id for run in study.runs] == ["narrow0", "decayed0"]
+    errors = {failed.run_id: failed.error for failed in study.failed}
+    assert errors["medium0"].startswith(f"{files.run('medium0').curves} is missing or damaged: ")
+    assert errors["wide0"] == f"{files.run('wide0').record} is of run narrow0, not of the folder that it lies in"
+
+
 def test_swept_lists_the_keys_that_differ_with_numbers_in_order(tmp_path: Path) -> None:
     files = make_study(tmp_path)
     for width, alpha in ((64, 0.1), (4, 0.0), (16, 1e-3)):

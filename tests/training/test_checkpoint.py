@@ -65,34 +65,36 @@ class _Payload:
         return os.mkdir, ("owned",)
 
 
-def _is_set_aside(path: Path, caplog: pytest.LogCaptureFixture) -> bool:
+def _is_set_aside(path: Path, capsys: pytest.CaptureFixture[str]) -> bool:
     """Train with a damaged file in place of the checkpoint: as from scratch, and the file is named and kept."""
     damaged = path.read_bytes()
     found = _cohort().train(path).curve("val", "loss")
     assert np.array_equal(found, _cohort().train(path.with_name("fresh.ckpt")).curve("val", "loss"))
-    assert f"{path} cannot be read as a checkpoint: set aside as c.damaged, training from scratch" in caplog.text
+    assert (
+        f"{path} cannot be read as a checkpoint: set aside as c.damaged, training from scratch"
+        in capsys.readouterr().err
+    )
     return path.with_suffix(".damaged").read_bytes() == damaged
 
 
 def test_a_checkpoint_that_is_no_checkpoint_is_never_unpickled(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "c.ckpt"
     path.write_bytes(pickle.dumps(_Payload()))
-    assert _is_set_aside(path, caplog)
-    caplog.clear()
+    assert _is_set_aside(path, capsys)
     torch.save({"state_dict": _Payload()}, path)
-    assert _is_set_aside(path, caplog)
+    assert _is_set_aside(path, capsys)
     assert not Path("owned").exists()
 
 
-def test_a_truncated_checkpoint_is_set_aside(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_truncated_checkpoint_is_set_aside(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "c.ckpt"
     with pytest.raises(Interruption):
         _interrupt_at(3).train(path)
     path.write_bytes(path.read_bytes()[:-100])
-    assert _is_set_aside(path, caplog)
+    assert _is_set_aside(path, capsys)
 
 
 def test_a_clusters_environment_and_checkpoints_of_lightnings_own_change_nothing(
