@@ -17,8 +17,8 @@ from omegaconf.errors import OmegaConfBaseException
 from overfit_lab.errors import UserError
 from overfit_lab.launch.explain import explain
 from overfit_lab.launch.job import config_of, overrides_of
+from overfit_lab.plan import prepare
 from overfit_lab.records import StudyRecord
-from overfit_lab.run import prepare
 
 
 class Refusal(SystemExit):

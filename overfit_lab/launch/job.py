@@ -16,8 +16,9 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from overfit_lab.config import Config, parse, run_id
 from overfit_lab.errors import UserError
+from overfit_lab.plan import Plan
 from overfit_lab.records import RunRecord
-from overfit_lab.run import Listener, Plan, execute
+from overfit_lab.run import Listener, execute
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from overfit_lab.launch.job import Outcome, config_of, overrides_of, run_job
 from overfit_lab.objective import parameter_roles
-from overfit_lab.run import Plan, prepare
+from overfit_lab.plan import Plan, prepare
 from overfit_lab.training.history import History
 
 
