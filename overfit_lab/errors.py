@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an exception says: libraries go on with hints about their own use."""
+    return str(error).strip().partition("\n")[0]
+
+
 class UserError(Exception):
     """A mistake in a command, a config or a data set.
 

@@ -11,7 +11,7 @@ from torch import nn
 from overfit_lab import config as cfg
 from overfit_lab.data.source import Source, source_of
 from overfit_lab.data.split import Split, make_split
-from overfit_lab.errors import UserError
+from overfit_lab.errors import UserError, first_line
 from overfit_lab.model import build_network, count_parameters
 from overfit_lab.objective import penalised_names
 from overfit_lab.records import SCHEMA_VERSION, RunFiles, SourceRecord, StudyFiles, StudyRecord
@@ -114,14 +114,13 @@ def _check_custom(target: str, network: nn.Module, features: int) -> None:
     except UserError:
         raise
     except Exception as error:
-        first_line = str(error).strip().partition("\n")[0]
-        raise UserError(f"model._target_={target}: it cannot be trained in a cohort: {first_line}") from error
+        raise UserError(f"model._target_={target}: it cannot be trained in a cohort: {first_line(error)}") from error
 
 
 @functools.lru_cache(maxsize=8)
 def _load(
     key: str, data: cfg.BundledData | cfg.CustomData, split: cfg.HoldoutSplit | cfg.KFoldSplit
 ) -> tuple[Source, Split]:
-    # The jobs of a sweep share source and split.
+    # The jobs of a sweep share source and split. The key tells apart what Python calls equal: rows=1 and rows=true.
     source = source_of(data)
     return source, make_split(source, split)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import json
 import math
-import os
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,7 +20,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from overfit_lab.analysis.onset import Onset
-from overfit_lab.errors import UserError
+from overfit_lab.errors import UserError, first_line
+from overfit_lab.files import write_atomically
 
 SCHEMA_VERSION = 1
 Status = Literal["finished", "diverged"]
@@ -214,8 +214,7 @@ class RunFiles:
             frame = pl.read_parquet(io.BytesIO(self.curves.read_bytes()))
             return frame.select("repeat", "fold", "epoch", "split", "metric", pl.col("value").cast(pl.Float64))
         except (OSError, pl.exceptions.PolarsError) as error:
-            line = str(error).strip().partition("\n")[0]
-            raise UserError(f"{self.curves} is missing or damaged: {line}") from error
+            raise UserError(f"{self.curves} is missing or damaged: {first_line(error)}") from error
 
     def load_val_losses(self) -> ValLosses:
         """Read `val_losses.npz`; it is never unpickled."""
@@ -280,17 +279,6 @@ class StudyFiles:
             self.directory.mkdir(parents=True, exist_ok=True)
             write_frame(self.split, split)
             _write_record(self.record, record)
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that, whatever happens, either the old or the whole new content is there."""
-    # The process id keeps two writers apart; the last rename wins, as a whole.
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    with partial.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
 
 
 def write_frame(path: Path, frame: pl.DataFrame) -> None:

@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +21,6 @@ from overfit_lab.records import (
     StudyRecord,
     ValLoss,
     ValLosses,
-    write_atomically,
 )
 
 
@@ -134,34 +128,3 @@ def test_a_study_takes_no_other_source_or_split(tmp_path: Path) -> None:
 def test_a_directory_without_study_json_is_no_study(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is not a study"):
         StudyFiles(tmp_path).load()
-
-
-WRITE_FOR_EVER = """
-import sys
-from pathlib import Path
-from overfit_lab.records import write_atomically
-path, size = Path(sys.argv[1]), 3_000_000
-print("ready", flush=True)
-while True:
-    for letter in (b"a", b"b"):
-        write_atomically(path, letter * size)
-"""
-
-
-def test_a_file_is_whole_whenever_its_writer_is_killed(tmp_path: Path) -> None:
-    """A real process, killed with -9 at changing moments of a write."""
-    path = tmp_path / "file"
-    write_atomically(path, b"a" * 3_000_000)
-    for round_ in range(8):
-        process = subprocess.Popen(
-            [sys.executable, "-c", WRITE_FOR_EVER, str(path)], stdout=subprocess.PIPE, env={**os.environ}
-        )
-        assert process.stdout is not None
-        process.stdout.readline()
-        time.sleep(0.005 * round_)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        process.stdout.close()
-        content = path.read_bytes()
-        assert len(content) == 3_000_000
-        assert content in (b"a" * 3_000_000, b"b" * 3_000_000)

@@ -80,7 +80,7 @@ class BatchLoader:
 
     def __iter__(self) -> Iterator[list[Batch]]:
         """Yield the epoch's chunks, each a list of batches."""
-        bounds, rows, weight = self._plan()
+        widths, rows, weight = self._plan()
         for first in range(0, self.steps, self.steps_per_chunk):
             last = min(first + self.steps_per_chunk, self.steps)
             picked = rows[:, first:last]
@@ -88,7 +88,7 @@ class BatchLoader:
             x, y = self.x[folds, picked], self.y[folds, picked]
             yield [
                 Batch(x[:, i, :width], y[:, i, :width], weight[:, first + i, :width])
-                for i, width in enumerate(bounds[first:last])
+                for i, width in enumerate(widths[first:last])
             ]
 
     def _plan(self) -> tuple[list[int], Tensor, Tensor]:

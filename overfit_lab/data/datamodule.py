@@ -136,7 +136,6 @@ class CohortDataModule(L.LightningDataModule):
         self.train = _stack(development, [f.train for f in self.folds], scalings, dtype)
         self.val = _stack(development, [f.val for f in self.folds], scalings, dtype)
         whole = all(len(rows) == len(f.train) for rows, f in zip(measured, self.folds, strict=True))
-        self._train_is_measured_whole = whole
         self.train_measured = self.train if whole else _stack(development, measured, scalings, dtype)
 
     def setup(self, stage: str) -> None:
@@ -144,8 +143,9 @@ class CohortDataModule(L.LightningDataModule):
         if self.trainer is None:
             return
         device = self.trainer.strategy.root_device
+        whole = self.train_measured is self.train
         self.train, self.val = self.train.to(device), self.val.to(device)
-        self.train_measured = self.train if self._train_is_measured_whole else self.train_measured.to(device)
+        self.train_measured = self.train if whole else self.train_measured.to(device)
 
     def train_dataloader(self) -> BatchLoader:
         """Return the batches of an epoch, shuffled anew in each, in chunks of several steps."""

@@ -8,6 +8,8 @@ from hydra.errors import MissingConfigException, OverrideParseException
 from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError
 
+from overfit_lab.errors import first_line
+
 
 def explain(error: Exception) -> str:
     """Say in one line what is wrong with a command line that Hydra could not compose."""
@@ -15,7 +17,7 @@ def explain(error: Exception) -> str:
         group, _, name = error.missing_cfg_file.rpartition("/")
         return f"{group}={name}: allowed are {', '.join(sorted(error.options))}"
     if isinstance(error, OverrideParseException):
-        return f"{error.override} cannot be read as KEY=VALUE: {_first_line(error)}"
+        return f"{error.override} cannot be read as KEY=VALUE: {first_line(error)}"
     cause = error.__cause__
     if isinstance(cause, ConfigAttributeError | ConfigKeyError) and isinstance(cause.parent_node, DictConfig):
         allowed = ", ".join(str(key) for key in cause.parent_node if key != "hydra")
@@ -23,8 +25,4 @@ def explain(error: Exception) -> str:
     ambiguous = re.match(r"Ambiguous value for argument '(.*)'", str(error))
     if ambiguous:
         return f"{ambiguous[1]}: several values are a sweep; add -m to run one job for each"
-    return _first_line(error)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]
+    return first_line(error)

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from overfit_lab.config import Config, parse, run_id
-from overfit_lab.errors import UserError
+from overfit_lab.errors import UserError, first_line
 from overfit_lab.plan import Plan
 from overfit_lab.records import RunRecord
 from overfit_lab.run import Listener, execute
@@ -56,7 +56,7 @@ def config_of(composed: DictConfig) -> Config:
     except MissingMandatoryValue as error:
         raise UserError(f"{error.full_key} is missing; give it as {error.full_key}=...") from error
     except OmegaConfBaseException as error:
-        raise UserError(f"{error.full_key or 'the configuration'}: {str(error).partition(chr(10))[0]}") from error
+        raise UserError(f"{error.full_key or 'the configuration'}: {first_line(error)}") from error
     assert isinstance(plain, dict)
     return parse({str(key): value for key, value in plain.items()})
 

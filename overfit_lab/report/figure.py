@@ -16,7 +16,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-from overfit_lab.records import write_atomically
+from overfit_lab.files import write_atomically
 
 STYLE = Path(__file__).with_name("style.mplstyle")
 

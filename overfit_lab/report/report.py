@@ -8,7 +8,8 @@ from pathlib import Path
 import polars as pl
 from matplotlib.figure import Figure
 
-from overfit_lab.records import write_atomically, write_frame
+from overfit_lab.files import write_atomically
+from overfit_lab.records import write_frame
 from overfit_lab.report.configurations import configured, swept_keys
 from overfit_lab.report.figure import house_style, save_figure
 from overfit_lab.report.grid import grid_keys, make_grid

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from pathlib import Path
@@ -10,6 +9,8 @@ from pathlib import Path
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Checkpoint
+
+from overfit_lab.files import replacing
 
 
 class CohortCheckpoint(Checkpoint):
@@ -30,12 +31,8 @@ class CohortCheckpoint(Checkpoint):
         """Save, if it is time."""
         if time.monotonic() - self._last < self.seconds:
             return
-        # The process id keeps two writers apart; the last rename wins, as a whole.
-        partial = self.path.with_name(f".{self.path.name}.{os.getpid()}.partial")
-        trainer.save_checkpoint(partial)
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        partial.replace(self.path)
+        with replacing(self.path) as partial:
+            trainer.save_checkpoint(partial)
         self._last = time.monotonic()
 
 
