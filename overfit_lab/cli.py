@@ -81,6 +81,11 @@ def _train(arguments: list[str]) -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"
     # A user's own network or data lies beside where he works, as with `python -m`; last, so that it shadows nothing.
     sys.path.append(str(Path.cwd()))
+    from overfit_lab.launch.processes import warm_up
+
+    if {"-m", "--multirun"} & set(arguments):
+        # Beside what this process is about to import.
+        warm_up()
     import hydra
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
@@ -99,7 +104,7 @@ def _train(arguments: list[str]) -> int:
     sys.argv = ["overfit-lab train", *arguments]
     console = Console()
     session = Session(console)
-    JobCallback.expect = session.expect
+    JobCallback.jobs = session
     run_hydra = hydra.main(version_base="1.3", config_path=str(conf_directory()), config_name="config")(session.run)
     try:
         with session:

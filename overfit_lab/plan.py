@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 import torch
@@ -11,12 +12,12 @@ from torch import nn
 from overfit_lab import config as cfg
 from overfit_lab.data.source import Source, source_of
 from overfit_lab.data.split import Split, make_split
-from overfit_lab.errors import UserError, first_line
-from overfit_lab.model import build_network, count_parameters
+from overfit_lab.errors import UserError
+from overfit_lab.model import build_network, count_parameters, stackable_shape
 from overfit_lab.objective import penalised_names
 from overfit_lab.records import SCHEMA_VERSION, RunFiles, SourceRecord, StudyFiles, StudyRecord
 from overfit_lab.task import Task, make_task
-from overfit_lab.training.stack import check_stackable
+from overfit_lab.training.stack import Choice, choose_form
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +31,7 @@ class Plan:
         task: Loss and metrics.
         network: One network as it is built, for accounting; every fit gets one of its own.
         weights: Names of the parameters that are penalised and decay.
+        form: How its fits are stacked; where they are trained one by one, with the reason.
     """
 
     config: cfg.Config
@@ -38,6 +40,26 @@ class Plan:
     task: Task
     network: nn.Module
     weights: frozenset[str]
+    form: Choice
+
+    @property
+    def cohort_key(self) -> tuple[Hashable, ...]:
+        """What two runs must have in common for their fits to train as one cohort.
+
+        They may differ in seed, penalty and its strength, in the settings of one kind of optimizer, in dropout, and
+        where padding is exact in width.
+        """
+        config = self.config
+        return (
+            config.study.directory,
+            self.source.fingerprint,
+            *(part.model_dump_json(by_alias=True) for part in (config.data, config.split, config.task)),
+            stackable_shape(config.model),
+            config.optimizer.kind,
+            self.weights,
+            config.training,
+            config.trainer,
+        )
 
     @property
     def run_id(self) -> str:
@@ -86,35 +108,28 @@ def prepare(config: cfg.Config) -> Plan:
         raise UserError(f"data.scale_targets=true: {source.name} is {source.problem}; only regression allows it")
     task = make_task(config.task, source.problem)
     network = build_network(config.model, source.features, source.outputs)
-    if isinstance(config.model, cfg.CustomModel):
-        _check_custom(config.model.target, network, source.features)
-    weights: frozenset[str] = frozenset()
-    if not isinstance(config.penalty, cfg.NoPenalty):
-        weights = penalised_names(network, include=config.penalty.include, exclude=config.penalty.exclude)
-    elif isinstance(config.optimizer, cfg.AdamW):
-        weights = penalised_names(network)
-    plan = Plan(config, source, split, task, network, weights)
+    weights = _weights(config, network)
+    mixed = config.trainer.precision == "bf16-mixed"
+    if isinstance(config.model, cfg.CustomModel) and count_parameters(network) == 0:
+        target = config.model.target
+        raise UserError(f"model._target_={target}: it has no trainable parameter; at least one is needed")
+    form = choose_form(network, source.features, mixed_precision=mixed)
+    plan = Plan(config, source, split, task, network, weights, form)
     plan.study.check(plan.study_record)
     return plan
 
 
-def _check_custom(target: str, network: nn.Module, features: int) -> None:
-    """Check that a network of the user's own can be trained in a cohort."""
-    if count_parameters(network) == 0:
-        raise UserError(f"model._target_={target}: it has no trainable parameter; at least one is needed")
-    for name, module in network.named_modules():
-        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d | nn.SyncBatchNorm):
-            # Folds differ by a row, and rows that pad a batch would enter its statistics.
-            raise UserError(
-                f"model._target_={target}: layer {name} is a {type(module).__name__}, which mixes the rows of a batch; "
-                "allowed are LayerNorm and GroupNorm"
-            )
+def _weights(config: cfg.Config, network: nn.Module) -> frozenset[str]:
+    """Name the parameters that are penalised or decay."""
+    if not isinstance(config.penalty, cfg.NoPenalty):
+        return penalised_names(network, include=config.penalty.include, exclude=config.penalty.exclude)
     try:
-        check_stackable(network, features)
+        # Nothing is penalised, but a penalty of 0 is the same, and trains in the same cohort.
+        return penalised_names(network)
     except UserError:
-        raise
-    except Exception as error:
-        raise UserError(f"model._target_={target}: it cannot be trained in a cohort: {first_line(error)}") from error
+        if isinstance(config.optimizer, cfg.AdamW):
+            raise
+        return frozenset()
 
 
 @functools.lru_cache(maxsize=8)

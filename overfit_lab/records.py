@@ -6,9 +6,11 @@ Every file is written under a temporary name, synced and renamed, so it is eithe
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import math
+import sys
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
@@ -138,6 +140,21 @@ class StudyRecord(Record):
     split: dict[str, Any]
 
 
+class CohortRecord(Record):
+    """`cohorts/NAME.json`, while a cohort trains: what its checkpoint holds.
+
+    Stacked arithmetic may round differently in other company, so what was begun together goes on together.
+
+    Args:
+        runs: Their ids.
+        max_fits: How many fits train at once, if not all.
+    """
+
+    schema_version: int
+    runs: list[str]
+    max_fits: int | None
+
+
 class ValLosses(Record):
     """`val_losses.npz`: validation losses of each row (or block of rows) at each kept epoch.
 
@@ -169,7 +186,6 @@ class RunFiles:
         self.failure = directory / "failure.json"
         self.curves = directory / "curves.parquet"
         self.val_losses = directory / "val_losses.npz"
-        self.checkpoint = directory / "cohort.ckpt"
 
     def save(self, record: RunRecord, curves: pl.DataFrame, val_losses: ValLosses) -> None:
         """Write a finished run: `run.json` last."""
@@ -235,6 +251,36 @@ class StudyFiles:
         self.split = directory / "split.parquet"
         self.runs = directory / "runs"
         self.report = directory / "report"
+        self.cohorts = directory / "cohorts"
+
+    def checkpoint(self, cohort: str, part: int) -> Path:
+        """Name the checkpoint of one part of a cohort that is training."""
+        return self.cohorts / f"{cohort}.{part}.ckpt"
+
+    def begin(self, cohort: str, record: CohortRecord) -> None:
+        """Write down a cohort before it trains."""
+        self.cohorts.mkdir(parents=True, exist_ok=True)
+        _write_record(self.cohorts / f"{cohort}.json", record)
+
+    def begun(self) -> list[CohortRecord]:
+        """Read which cohorts were begun and not ended; one whose file is damaged is set aside, and begins afresh."""
+        records = []
+        for path in sorted(self.cohorts.glob("*.json")):
+            try:
+                records.append(_read_record(path, CohortRecord))
+            except UserError as error:
+                aside = path.with_suffix(".damaged")
+                path.replace(aside)
+                print(f"overfit-lab: {error}; set aside as {aside.name}", file=sys.stderr)
+        return records
+
+    def end(self, cohort: str) -> None:
+        """Remove what is kept of a cohort while it trains."""
+        for path in self.cohorts.glob(f"{cohort}.*"):
+            path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            # Others may be training.
+            self.cohorts.rmdir()
 
     def run(self, run_id: str) -> RunFiles:
         """Return the files of one of its runs."""

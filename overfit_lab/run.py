@@ -1,117 +1,82 @@
-"""One run: from a plan to its record. Train the cohort of its fits, analyse their curves, save."""
+"""From configurations to records: train a cohort, then analyse each of its runs, then save it."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
-import torch
 from numpy.typing import NDArray
 
 from overfit_lab import config as cfg
 from overfit_lab.analysis.onset import Onset, estimate_onset
 from overfit_lab.analysis.pooling import pool_rows
-from overfit_lab.data.datamodule import CohortDataModule, DevelopmentRows, Stream, seal
+from overfit_lab.cohort import Cohort, Listener, Trained, train_cohort
+from overfit_lab.data.datamodule import Stream
 from overfit_lab.data.source import Source
 from overfit_lab.data.split import Split
 from overfit_lab.environment import describe_environment, device_name
-from overfit_lab.model import count_parameters, initialise
-from overfit_lab.objective import make_penalty
-from overfit_lab.plan import Plan
-from overfit_lab.records import (
-    SCHEMA_VERSION,
-    FitRecord,
-    RunRecord,
-    Status,
-    ValLoss,
-    ValLosses,
-)
-from overfit_lab.training.events import EventWriter
-from overfit_lab.training.history import History, plan_storage
-from overfit_lab.training.module import CohortModule
-from overfit_lab.training.runner import train
-from overfit_lab.training.stack import StackedNetwork
-
-Listener = Callable[[History], None]
+from overfit_lab.model import count_parameters
+from overfit_lab.records import SCHEMA_VERSION, FitRecord, RunRecord, Status, ValLoss, ValLosses
+from overfit_lab.training.events import CohortEvents, RunMembers
+from overfit_lab.training.history import History
 
 
-def execute(plan: Plan, *, overrides: Sequence[str], command: str, listeners: Sequence[Listener] = ()) -> RunRecord:
-    """Train all fits of a run as one cohort, analyse their curves, and save the run.
+def execute(
+    cohort: Cohort, *, overrides: Mapping[str, Sequence[str]], command: str, listeners: Sequence[Listener] = ()
+) -> list[RunRecord]:
+    """Train a cohort, analyse the curves of each of its runs, and save them.
 
     Args:
-        plan: A prepared run. Where a checkpoint of it lies in its folder, it goes on from there.
-        overrides: What the command line changed, for the record.
+        cohort: Prepared runs. Where checkpoints of it lie in its study, it goes on from there.
+        overrides: For each run by its id, what the command line changed, for the record.
         command: The whole command line, for the record.
         listeners: Called with the history after each measured epoch.
 
     Raises:
         UserError: As `prepare`, if another run has made the study another one meanwhile.
+
+    Returns:
+        The records, in the order of the cohort's runs.
     """
     started = time.perf_counter()
-    config = plan.config
-    plan.study.create(plan.study_record, _split_frame(plan.source, plan.split))
-    plan.files.directory.mkdir(parents=True, exist_ok=True)
-    development = seal(plan.source, plan.split)
-    streams = [Stream(config.seed, f.repeat, f.fold) for f in development.folds]
-    with closing(EventWriter(plan.files.directory, configuration=0)) as events:
-        module, history = _train(plan, development, streams, [events, *listeners])
-        val_losses = _val_losses(development, module, history, configuration=0)
-        record = RunRecord(
-            schema_version=SCHEMA_VERSION,
-            run_id=plan.run_id,
-            config_id=cfg.config_id(config),
-            config=config.model_dump(by_alias=True, mode="json"),
-            overrides=list(overrides),
-            parameters=count_parameters(plan.network),
-            **_analyse(streams, history, val_losses, configuration=0)._asdict(),
-            seconds=time.perf_counter() - started,
-            device=device_name(module.trained_on),
-            environment=describe_environment(command),
-        )
-        events.finish(*_hparams(record))
-    plan.files.save(record, history.curves_frame(streams, configuration=0), val_losses)
-    return record
-
-
-def _train(
-    plan: Plan, development: DevelopmentRows, streams: Sequence[Stream], listeners: Sequence[Listener]
-) -> tuple[CohortModule, History]:
-    config = plan.config
-    data = CohortDataModule(
-        development,
-        streams,
-        batch_size=config.training.batch_size,
-        max_train_rows_measured=config.training.max_train_rows_measured,
-        scale_inputs=config.data.scale_inputs,
-        scale_targets=config.data.scale_targets,
-        dtype=torch.float64 if config.trainer.precision == "64-true" else torch.float32,
-    )
-    sizes = plan.source.features, plan.source.outputs
-    networks = [[initialise(config.model, *sizes, seed=s.seed, repeat=s.repeat, fold=s.fold)] for s in streams]
-    storage = plan_storage(
-        config.training.epochs, [(f.repeat, f.fold) for f in data.folds], [len(f.val) for f in data.folds]
-    )
-    module = CohortModule(
-        StackedNetwork(networks),
-        plan.task,
-        config.optimizer,
-        [make_penalty(config.penalty)],
-        plan.weights,
-        storage,
-        listeners,
-    )
-    history = train(
-        module,
-        data,
-        training=config.training,
-        trainer=config.trainer,
-        checkpoint=plan.files.checkpoint,
-    )
-    return module, history
+    first, environment = cohort.plans[0], describe_environment(command)
+    first.study.create(first.study_record, _split_frame(first.source, first.split))
+    for plan in cohort.plans:
+        plan.files.directory.mkdir(parents=True, exist_ok=True)
+    members = [
+        RunMembers(plan.files.directory, tuple(cohort.streams_of(plan)), cohort.configuration_of(plan))
+        for plan in cohort.plans
+    ]
+    records = []
+    with closing(CohortEvents(members)) as events:
+        trained = train_cohort(cohort, [events, *listeners])
+        share = (time.perf_counter() - started) / len(cohort.plans)
+        for i, plan in enumerate(cohort.plans):
+            begun = time.perf_counter()
+            own, configuration = cohort.streams_of(plan), cohort.configuration_of(plan)
+            val_losses = _val_losses(trained, own, configuration)
+            record = RunRecord(
+                schema_version=SCHEMA_VERSION,
+                run_id=plan.run_id,
+                config_id=cfg.config_id(plan.config),
+                config=plan.config.model_dump(by_alias=True, mode="json"),
+                overrides=list(overrides[plan.run_id]),
+                parameters=count_parameters(plan.network),
+                **_analyse(trained.history, own, configuration, val_losses)._asdict(),
+                # Of what the cohort took together, each run is given the same share.
+                seconds=share + time.perf_counter() - begun,
+                device=device_name(trained.device),
+                environment=environment,
+            )
+            events.finish(i, *_hparams(record))
+            plan.files.save(record, trained.history.curves_frame(own, configuration), val_losses)
+            records.append(record)
+    cohort.end()
+    return records
 
 
 class _Outcome(NamedTuple):
@@ -124,15 +89,15 @@ class _Outcome(NamedTuple):
     fits: list[FitRecord]
 
 
-def _analyse(streams: Sequence[Stream], history: History, val_losses: ValLosses, *, configuration: int) -> _Outcome:
-    """Find the onset of the pooled curve and of each fit, and what is selected by validation."""
+def _analyse(history: History, own: Mapping[int, Stream], configuration: int, val_losses: ValLosses) -> _Outcome:
+    """Find the onset of a run's pooled curve and of each of its fits, and what is selected by validation."""
     epochs = val_losses.epochs
-    train_losses = history.curve("train", "loss")[:, configuration, epochs]
+    train_losses = history.curve("train", "loss")[list(own), configuration][:, epochs]
     fits = []
-    for i, stream in enumerate(streams):
-        own = val_losses.losses[stream.repeat][:, val_losses.folds[stream.repeat] == stream.fold]
-        onset, best = _onset(own, train_losses[i], epochs)
-        diverged_at = history.first_divergence(i, configuration)
+    for (place, stream), train_loss in zip(own.items(), train_losses, strict=True):
+        losses = val_losses.losses[stream.repeat][:, val_losses.folds[stream.repeat] == stream.fold]
+        onset, best = _onset(losses, train_loss, epochs)
+        diverged_at = history.first_divergence(place, configuration)
         fits.append(
             FitRecord(
                 repeat=stream.repeat,
@@ -142,7 +107,7 @@ def _analyse(streams: Sequence[Stream], history: History, val_losses: ValLosses,
                 diverged_at=diverged_at,
                 onset=onset,
                 best_epoch=best,
-                val_loss=_val_loss(own, epochs, best).mean,
+                val_loss=_val_loss(losses, epochs, best).mean,
             )
         )
     pooled = pool_rows(val_losses.losses, val_losses.rows)
@@ -179,32 +144,30 @@ def _val_loss(losses: NDArray[Any], epochs: NDArray[np.int64], best: int | None)
     return ValLoss(mean=values.mean(), se=se, epoch=best)
 
 
-def _val_losses(
-    development: DevelopmentRows, module: CohortModule, history: History, *, configuration: int
-) -> ValLosses:
-    """Lay the kept losses out as `repeats x epochs x columns`, the folds of a repeat side by side."""
+def _val_losses(trained: Trained, own: Mapping[int, Stream], configuration: int) -> ValLosses:
+    """Lay a run's kept losses out as `repeats x epochs x columns`, the folds of a repeat side by side."""
+    development, storage = trained.development, trained.storage
+    val_rows = {(f.repeat, f.fold): development.rows[f.val] for f in development.folds}
     losses: list[NDArray[np.float32]] = []
     rows: list[NDArray[np.int64]] = []
     folds: list[NDArray[np.int64]] = []
-    repeats = 1 + max(f.repeat for f in development.folds)
-    for repeat in range(repeats):
-        members = [(i, f) for i, f in enumerate(development.folds) if f.repeat == repeat]
-        parts = [np.stack([epoch[i][configuration].numpy() for epoch in history.val_losses]) for i, _ in members]
+    for repeat in sorted({stream.repeat for stream in own.values()}):
+        fits = {i: stream for i, stream in own.items() if stream.repeat == repeat}
+        parts = [np.stack([epoch[i][configuration].numpy() for epoch in trained.history.val_losses]) for i in fits]
+        names = [(stream.repeat, stream.fold) for stream in fits.values()]
+        columns = [part.shape[1] for part in parts]
         losses.append(np.concatenate(parts, axis=1))
         rows.append(
             np.concatenate(
                 [
-                    development.rows[f.val] if module.storage.blocks[i] is None else np.full(part.shape[1], -1)
-                    for (i, f), part in zip(members, parts, strict=True)
+                    val_rows[name] if storage.blocks[name] is None else np.full(count, -1)
+                    for name, count in zip(names, columns, strict=True)
                 ]
             )
         )
-        folds.append(np.concatenate([np.full(p.shape[1], f.fold) for (_, f), p in zip(members, parts, strict=True)]))
+        folds.append(np.repeat([fold for _, fold in names], columns))
     return ValLosses(
-        epochs=np.array(module.storage.epochs),
-        losses=np.stack(losses),
-        rows=np.stack(rows),
-        folds=np.stack(folds),
+        epochs=np.array(storage.epochs), losses=np.stack(losses), rows=np.stack(rows), folds=np.stack(folds)
     )
 
 

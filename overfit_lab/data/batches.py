@@ -12,8 +12,8 @@ from torch import Tensor
 from overfit_lab.seeding import torch_generator
 
 # Elements of inputs in one chunk: large enough to pay Lightning's cost per training_step once for many steps,
-# small enough to stay in cache-friendly memory (32 MB in float32).
-CHUNK_ELEMENTS = 8_000_000
+# small enough to stay in a processor's cache (8 MB in float32).
+CHUNK_ELEMENTS = 2_000_000
 
 
 class Batch(NamedTuple):
@@ -22,12 +22,14 @@ class Batch(NamedTuple):
     Args:
         x: `streams x rows x features`.
         y: `streams x rows [x targets]`.
-        weight: `streams x rows`, one over the stream's batch size; 0 for padding.
+        weight: `streams x rows`, one over the stream's batch size; 0 for padding, which stands at the end.
+        sizes: `streams`, how many rows are real.
     """
 
     x: Tensor
     y: Tensor
     weight: Tensor
+    sizes: Sequence[int]
 
 
 class RowOrder:
@@ -70,9 +72,19 @@ class BatchLoader:
         self.sizes, self.names = list(sizes), list(names)
         self.folds = torch.tensor(list(folds), device=x.device)
         self.steps = steps
-        per_step = x.shape[2:].numel() * sum(math.ceil(size / steps) for size in sizes)
-        self.steps_per_chunk = max(1, min(self.steps, CHUNK_ELEMENTS // per_step))
         self.sampler = RowOrder()
+        # What is the same in every epoch: batch sizes, `streams x steps`, and places in the order and weights of the
+        # rows, `streams x steps x widest`.
+        starts = torch.tensor([[i * size // steps for i in range(steps + 1)] for size in sizes])
+        counts = starts.diff(dim=1)
+        self.batch_sizes = counts.T.tolist()
+        self.widest = int(counts.max())
+        real = torch.arange(self.widest) < counts[:, :, None]
+        # A padded place repeats the first row of its batch, with weight 0.
+        self.places = torch.where(real, starts[:, :-1, None] + torch.arange(self.widest), starts[:, :-1, None])
+        self.weights = (real.to(torch.float64) / counts[:, :, None]).to(x).unbind(1)
+        per_step = x.shape[2:].numel() * len(sizes) * self.widest
+        self.steps_per_chunk = max(1, min(steps, CHUNK_ELEMENTS // per_step))
 
     def __len__(self) -> int:
         """The number of chunks."""
@@ -80,30 +92,24 @@ class BatchLoader:
 
     def __iter__(self) -> Iterator[list[Batch]]:
         """Yield the epoch's chunks, each a list of batches."""
-        widths, rows, weight = self._plan()
+        rows = self._shuffle()
         for first in range(0, self.steps, self.steps_per_chunk):
-            last = min(first + self.steps_per_chunk, self.steps)
-            picked = rows[:, first:last]
+            steps = slice(first, first + self.steps_per_chunk)
+            picked = rows[:, steps]
             folds = self.folds[:, None, None].expand_as(picked)
-            x, y = self.x[folds, picked], self.y[folds, picked]
+            x, y = self.x[folds, picked].unbind(1), self.y[folds, picked].unbind(1)
+            batches = zip(x, y, self.weights[steps], self.batch_sizes[steps], strict=True)
             yield [
-                Batch(x[:, i, :width], y[:, i, :width], weight[:, first + i, :width])
-                for i, width in enumerate(widths[first:last])
+                # A slice costs as much as a small product: only where it takes anything away.
+                Batch(x, y, weight, sizes)
+                if (rows_here := max(sizes)) == self.widest
+                else Batch(x[:, :rows_here], y[:, :rows_here], weight[:, :rows_here], sizes)
+                for x, y, weight, sizes in batches
             ]
 
-    def _plan(self) -> tuple[list[int], Tensor, Tensor]:
-        """Lay out an epoch: the width of each step, and row numbers and weights as `streams x steps x width`."""
-        starts = torch.tensor([[i * size // self.steps for i in range(self.steps + 1)] for size in self.sizes])
-        counts = starts.diff(dim=1)
-        widest = int(counts.max())
-        position = starts[:, :-1, None] + torch.arange(widest)
-        real = torch.arange(widest) < counts[:, :, None]
+    def _shuffle(self) -> Tensor:
+        """Order the rows anew: row numbers, `streams x steps x widest`."""
         orders = torch.zeros(len(self.sizes), max(self.sizes), dtype=torch.int64)
         for order, size, name in zip(orders, self.sizes, self.names, strict=True):
             order[:size] = torch.randperm(size, generator=torch_generator("order", *name, self.sampler.epoch))
-        # A padded place repeats the first row of its batch, with weight 0.
-        position = torch.where(real, position, starts[:, :-1, None])
-        rows = torch.take_along_dim(orders[:, None], position, dim=2)
-        weight = real.to(torch.float64) / counts[:, :, None]
-        widths = counts.max(dim=0).values.tolist()
-        return widths, rows.to(self.x.device), weight.to(self.x)
+        return torch.take_along_dim(orders[:, None], self.places, dim=2).to(self.x.device)

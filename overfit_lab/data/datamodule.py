@@ -18,7 +18,7 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor
 
 from overfit_lab.config import Problem
-from overfit_lab.data.batches import BatchLoader
+from overfit_lab.data.batches import Batch, BatchLoader
 from overfit_lab.data.scaling import Scaling, fit_scaling, no_scaling
 from overfit_lab.data.source import Source
 from overfit_lab.data.split import Rows, Split
@@ -146,6 +146,10 @@ class CohortDataModule(L.LightningDataModule):
         whole = self.train_measured is self.train
         self.train, self.val = self.train.to(device), self.val.to(device)
         self.train_measured = self.train if whole else self.train_measured.to(device)
+
+    def transfer_batch_to_device(self, batch: list[Batch], device: torch.device, dataloader_idx: int) -> list[Batch]:
+        """Return the batch: it is cut from rows that are on the device already."""
+        return batch
 
     def train_dataloader(self) -> BatchLoader:
         """Return the batches of an epoch, shuffled anew in each, in chunks of several steps."""

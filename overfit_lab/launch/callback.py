@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, Protocol
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
@@ -15,10 +14,9 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from overfit_lab.errors import UserError
+from overfit_lab.launch.compose import compose_from_templates
 from overfit_lab.launch.explain import explain
-from overfit_lab.launch.job import config_of, overrides_of
-from overfit_lab.plan import prepare
-from overfit_lab.records import StudyRecord
+from overfit_lab.launch.job import overrides_of
 
 
 class Refusal(SystemExit):
@@ -29,30 +27,47 @@ class Refusal(SystemExit):
         self.error = error
 
 
+class Jobs(Protocol):
+    """Whoever is to run the jobs of a command."""
+
+    def expect(self, jobs: list[list[str]]) -> None:
+        """Learn which jobs there will be, each by its overrides."""
+
+    def check(self, jobs: Iterable[DictConfig]) -> None:
+        """Check all jobs before the first is run."""
+
+
 class JobCallback(Callback):
     """Refuses a command as a whole where any of its jobs is a mistake; a typo must not cost a night's sweep."""
 
-    # Told the overrides of each job that is to come. Hydra makes the object, so this stands at the class.
-    expect: Callable[[list[list[str]]], None] = staticmethod(lambda jobs: None)
+    # Hydra makes the callback, so this stands at the class.
+    jobs: Jobs
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:  # noqa: ANN401 - Hydra's signature
         """Check the only job."""
         _check_folder(config)
-        type(self).expect([overrides_of(config.hydra)])
-        _check_all(iter([config]))
+        self.jobs.expect([overrides_of(config.hydra)])
+        self._check([config])
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:  # noqa: ANN401 - Hydra's signature
         """Check every job of a sweep, where the sweeper's jobs are known before it runs."""
         _check_folder(config)
+        loader = GlobalHydra.instance().config_loader()
+        compose_from_templates(loader)
         if config.hydra.sweeper._target_ != f"{BasicSweeper.__module__}.{BasicSweeper.__qualname__}":
             return
         try:
             jobs = _sweep(config)
-            type(self).expect(jobs)
-            loader = GlobalHydra.instance().config_loader()
-            _check_all(loader.load_sweep_config(config, job) for job in jobs)
+            self.jobs.expect(jobs)
+            self._check(loader.load_sweep_config(config, job) for job in jobs)
         except (HydraException, OmegaConfBaseException) as error:
             raise Refusal(UserError(explain(error))) from error
+
+    def _check(self, composed: Iterable[DictConfig]) -> None:
+        try:
+            self.jobs.check(composed)
+        except UserError as error:
+            raise Refusal(error) from error
 
 
 def _check_folder(config: DictConfig) -> None:
@@ -66,21 +81,3 @@ def _sweep(config: DictConfig) -> list[list[str]]:
     parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
     overrides = parser.parse_overrides([*fixed, *overrides_of(config.hydra)])
     return [job for batch in BasicSweeper.split_arguments(overrides, None) for job in batch]
-
-
-def _check_all(composed: Iterator[DictConfig]) -> None:
-    """Check each job; and that jobs of one study have one source and one split, as its directory may not exist yet."""
-    studies: dict[Path, StudyRecord] = {}
-    for job in composed:
-        try:
-            plan = prepare(config_of(job))
-            if plan.files.record.is_file():
-                plan.files.load()
-            first = studies.setdefault(plan.study.directory, plan.study_record)
-            if (first.source, first.split) != (plan.study_record.source, plan.study_record.split):
-                raise UserError(
-                    f"study.name={first.name}: a study has one source and one split, and this sweep has several; "
-                    "use one command for each, or sweep study.name along"
-                )
-        except UserError as error:
-            raise Refusal(error) from error

@@ -1,6 +1,6 @@
 """Networks of configurable capacity, as plain modules, and what they are made of."""
 
-from overfit_lab.model.build import build_network, initialise
+from overfit_lab.model.build import build_network, initialise, stackable_shape
 from overfit_lab.model.dropout import SeededDropout, with_seeded_dropout
 from overfit_lab.model.networks import MLP, Linear
 from overfit_lab.model.parameters import count_parameters
@@ -12,5 +12,6 @@ __all__ = [
     "build_network",
     "count_parameters",
     "initialise",
+    "stackable_shape",
     "with_seeded_dropout",
 ]

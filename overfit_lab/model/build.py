@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+
 import torch
 from torch import nn
 
@@ -49,6 +51,18 @@ def initialise(
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(derive_seed("initial weights", seed, repeat, fold))
         return build_network(config, inputs, outputs)
+
+
+def stackable_shape(config: MLPModel | LinearModel | CustomModel) -> tuple[Hashable, ...]:
+    """Name what two networks must have in common for one stacked model to hold both.
+
+    An MLP's width is no part of it where padding with zeros is exact: a hidden unit whose weights are all 0 is a fixed
+    point of training if its activation maps 0 to 0, and adds nothing to what others compute.
+    """
+    if isinstance(config, MLPModel):
+        free = {"dropout"} if config.activation == "sigmoid" else {"dropout", "width"}
+        return "mlp", config.model_dump_json(exclude=free)
+    return "other", config.model_dump_json(by_alias=True)
 
 
 def _build_custom(config: CustomModel, inputs: int, outputs: int) -> nn.Module:

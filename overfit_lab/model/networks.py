@@ -58,8 +58,7 @@ class MLP(nn.Sequential):
     ) -> None:
         layers: list[nn.Module] = []
         for _ in range(depth):
-            layers += [nn.Linear(inputs, width), ACTIVATIONS[activation]()]
-            if dropout > 0:
-                layers.append(nn.Dropout(dropout))
+            # A dropout of 0 is a layer, too: then names do not depend on it, and networks of any rate can be stacked.
+            layers += [nn.Linear(inputs, width), ACTIVATIONS[activation](), nn.Dropout(dropout)]
             inputs = width
         super().__init__(*layers, nn.Linear(inputs, outputs))

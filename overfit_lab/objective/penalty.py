@@ -58,6 +58,25 @@ def penalty_per_member(weights: Iterable[Tensor], l1: Tensor | None, l2: Tensor 
     return total
 
 
+def add_penalty_gradient(
+    weights: Iterable[Tensor], gradients: Iterable[Tensor], l1: Tensor | None, l2: Tensor | None
+) -> None:
+    """Add each member's penalty to the gradient of its loss, in place.
+
+    Args:
+        weights: Stacked weights, each `streams x configurations x ...`.
+        gradients: Theirs, in the same order.
+        l1: As in `penalty_per_member`.
+        l2: As in `penalty_per_member`.
+    """
+    for weight, gradient in zip(weights, gradients, strict=True):
+        shape = -1, *(1 for _ in weight.shape[2:])
+        if l2 is not None:
+            gradient.addcmul_(weight, l2.view(shape))
+        if l1 is not None:
+            gradient.addcmul_(weight.sign(), l1.view(shape))
+
+
 def stack_strengths(values: Iterable[float]) -> Tensor | None:
     """Stack one strength of each configuration; None where it is 0 for all, so that no step computes it."""
     strengths = torch.tensor(list(values), dtype=torch.float64)

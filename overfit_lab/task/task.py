@@ -12,6 +12,7 @@ from torch import Tensor
 from overfit_lab.config import LossName, Problem, TaskConfig
 from overfit_lab.errors import UserError
 from overfit_lab.task.losses import (
+    Loss,
     binary_cross_entropy,
     categorical_cross_entropy,
     mean_squared_error,
@@ -19,7 +20,6 @@ from overfit_lab.task.losses import (
 )
 
 Map: TypeAlias = Callable[[Tensor], Tensor]
-Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Task:
         problem: The problem type.
         activation: Of the last layer: `... x outputs` logits to predictions of the same shape.
         loss_name: What the loss is called.
-        loss: Logits `... x rows x outputs` and targets to `... x rows`.
+        loss: Logits `... x rows x outputs` and targets to `... x rows`, and their gradient.
         metrics: Names of what is measured beside the loss, see `overfit_lab.task.metrics`.
     """
 

@@ -3,6 +3,6 @@
 from overfit_lab.training.history import History
 from overfit_lab.training.module import CohortModule
 from overfit_lab.training.runner import train
-from overfit_lab.training.stack import StackedNetwork
+from overfit_lab.training.stack import StackedNetwork, stack
 
-__all__ = ["CohortModule", "History", "StackedNetwork", "train"]
+__all__ = ["CohortModule", "History", "StackedNetwork", "stack", "train"]

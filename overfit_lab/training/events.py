@@ -1,4 +1,4 @@
-"""TensorBoard event files of one run, written while it trains.
+"""TensorBoard event files of the runs of a cohort, written while it trains.
 
 Train and val of a metric are two tags of one event file; a custom-scalars layout draws them on one chart. The x-axis
 is the epoch. Nothing is ever computed from these files: TensorBoard thins them out.
@@ -6,57 +6,149 @@ is the epoch. Nothing is ever computed from these files: TensorBoard thins them 
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Mapping
+import os
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
+from typing import NamedTuple
 
-from torch.utils.tensorboard import SummaryWriter
+import numpy as np
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.record_writer import RecordWriter
+from torch.utils.tensorboard import summary
 
 from overfit_lab.training.history import History
 
+# Sets the files apart that one process writes into one folder within a second.
+_numbers = itertools.count()
 
-class EventWriter:
-    """Writes the mean over fits of each curve; a listener of the cohort's module.
+
+class RunMembers(NamedTuple):
+    """Where a run of a cohort is written, and which members of the cohort are its fits.
 
     Args:
-        directory: The run's folder.
-        configuration: Which configuration of the cohort is this run's.
+        directory: The run's folder, which is there.
+        streams: Indices of its fits along the streams; at least one.
+        configuration: Its index along the configurations.
     """
 
-    def __init__(self, directory: Path, configuration: int) -> None:
-        self.directory, self.configuration = directory, configuration
-        self._writer: SummaryWriter | None = None
+    directory: Path
+    streams: tuple[int, ...]
+    configuration: int
+
+
+class CohortEvents:
+    """Writes for each run the mean over its fits of each curve; a listener of the cohort's module.
+
+    torch's SummaryWriter would need a thread and an open file for each run, of which there may be thousands. Here
+    records wait in memory, and a file is open only while they are appended to it.
+
+    Args:
+        runs: The runs of the cohort, each in a folder of its own.
+        flush_seconds: For how long at least records wait before the next epoch appends them.
+    """
+
+    def __init__(self, runs: Sequence[RunMembers], flush_seconds: float = 5.0) -> None:
+        self.flush_seconds = flush_seconds
+        # TensorBoard reads the files of a folder in the order of their names, and purging relies on it.
+        name = f"events.out.tfevents.{int(time.time()):010}.{socket.gethostname()}.{os.getpid()}.{next(_numbers):04}"
+        self._files = [run.directory / name for run in runs]
+        self._waiting = [bytearray() for _ in runs]
+        self._begun, self._flushed = False, time.monotonic()
+        # The members run by run, side by side: where each lies in the cohort, and where each run begins.
+        self._counts = np.array([len(run.streams) for run in runs])
+        self._starts = self._counts.cumsum() - self._counts
+        self._streams = np.concatenate([run.streams for run in runs])
+        self._configurations = np.repeat([run.configuration for run in runs], self._counts)
 
     def __call__(self, history: History) -> None:
         """Write the epoch that has just been measured."""
-        if self._writer is None:
-            # What an interrupted process has written from this epoch on does not count.
-            self._writer = SummaryWriter(str(self.directory), purge_step=history.epochs)
-            metrics = [metric for split, metric in history.curves if split == "val"]
-            charts = {metric: ["Multiline", [f"{metric}/train", f"{metric}/val"]] for metric in metrics}
-            self._writer.add_custom_scalars({"train and val": charts})
-        for (split, metric), values in history.curves.items():
-            value = float(values[-1][:, self.configuration].mean())
-            # What belongs to training itself has a name of its own and no val beside it.
-            tag = f"{metric}/{split}" if ("val", metric) in history.curves else f"training/{metric}"
-            self._writer.add_scalar(tag, value, history.epochs)
+        if not self._begun:
+            self._begin(history)
+        # A curve that begins at epoch 1 is missing or empty at epoch 0.
+        last = {curve: epochs[-1].numpy() for curve, epochs in history.curves.items() if epochs}
+        values = np.stack(list(last.values()))
+        members = values[:, self._streams, self._configurations]
+        # What has diverged shows as inf or NaN.
+        with np.errstate(over="ignore", invalid="ignore"):
+            means = np.add.reduceat(members, self._starts, axis=1) / self._counts
+        # One event for all, filled in anew for each run.
+        event = Event(wall_time=time.time(), step=history.epochs)
+        shown = [event.summary.value.add(tag=_tag(history, *curve)) for curve in last]
+        for waiting, row in zip(self._waiting, means.T.tolist(), strict=True):
+            for scalar, value in zip(shown, row, strict=True):
+                scalar.simple_value = value
+            waiting += _framed(event)
+        if time.monotonic() - self._flushed >= self.flush_seconds:
+            self._flush()
 
-    def finish(self, hparams: Mapping[str, object], metrics: Mapping[str, float | None]) -> None:
-        """Write the hyperparameters once, with the final metrics beside them, and close the file.
+    def finish(self, run: int, hparams: Mapping[str, object], metrics: Mapping[str, float | None]) -> None:
+        """Write a run's hyperparameters once, with its final metrics beside them.
 
         Args:
+            run: Its index among the runs.
             hparams: What the HPARAMS tab shows of the configuration; None is left out, as it would hide the run.
             metrics: What it shows of the outcome; None (an onset that was not reached) becomes NaN.
         """
         shown = {k: v if isinstance(v, bool | int | float) else str(v) for k, v in hparams.items() if v is not None}
-        values = {f"final/{name}": math.nan if v is None else v for name, v in metrics.items()}
+        finals = {f"final/{name}": math.nan if v is None else v for name, v in metrics.items()}
+        values = [value for part in summary.hparams(shown, finals) for value in part.value]  # type: ignore[no-untyped-call]
+        values += [Summary.Value(tag=tag, simple_value=value) for tag, value in finals.items()]
         # A cohort that was interrupted after its last epoch has no epoch left to write.
-        self._writer = self._writer or SummaryWriter(str(self.directory))
-        # The run name "." keeps this in the run's own folder; without it a run of its own would appear.
-        self._writer.add_hparams(shown, values, run_name=".")
-        self.close()
+        version = () if self._begun else (_version(),)
+        self._waiting[run] += _framed(*version, Event(wall_time=time.time(), summary=Summary(value=values)))
+        self._append(run)
 
     def close(self) -> None:
-        """Close the file."""
-        if self._writer is not None:
-            self._writer.close()
+        """Append what still waits."""
+        self._flush()
+
+    def _begin(self, history: History) -> None:
+        metrics = [metric for split, metric in history.curves if split == "val"]
+        charts = {metric: ["Multiline", [f"{metric}/train", f"{metric}/val"]] for metric in metrics}
+        layout = summary.custom_scalars({"train and val": charts})  # type: ignore[no-untyped-call]
+        head = _framed(
+            _version(),
+            # What an interrupted process has written from this epoch on does not count.
+            Event(wall_time=time.time(), step=history.epochs, session_log=SessionLog(status=SessionLog.START)),
+            Event(wall_time=time.time(), summary=layout),
+        )
+        for waiting in self._waiting:
+            waiting += head
+        self._begun = True
+
+    def _flush(self) -> None:
+        for run in range(len(self._files)):
+            self._append(run)
+        # Counted from the end, so that slow files leave time to train.
+        self._flushed = time.monotonic()
+
+    def _append(self, run: int) -> None:
+        if records := bytes(self._waiting[run]):
+            # Emptied first: what an interruption hits may be lost, but is never there twice.
+            self._waiting[run].clear()
+            with self._files[run].open("ab") as file:
+                file.write(records)
+
+
+def _tag(history: History, split: str, metric: str) -> str:
+    # What belongs to training itself has a name of its own and no val beside it.
+    return f"{metric}/{split}" if ("val", metric) in history.curves else f"training/{metric}"
+
+
+def _version() -> Event:
+    return Event(wall_time=time.time(), file_version="brain.Event:2")
+
+
+def _framed(*events: Event) -> bytes:
+    """Return events as they stand in a file."""
+    buffer = BytesIO()
+    writer = RecordWriter(buffer)
+    for event in events:
+        writer.write(event.SerializeToString())
+    return buffer.getvalue()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,13 +38,14 @@ class LossStorage:
 
     Args:
         epochs: Epochs whose losses are kept, from 0.
-        blocks: For each fold, the block of each validation row, or None where rows are kept one by one.
+        blocks: For each fold, by (repeat, fold), the block of each validation row, or None where rows are kept one by
+            one.
     """
 
     epochs: tuple[int, ...]
-    blocks: tuple[NDArray[np.int64] | None, ...]
+    blocks: Mapping[tuple[int, int], NDArray[np.int64] | None]
 
-    def reduce(self, losses: Tensor, fold: int) -> Tensor:
+    def reduce(self, losses: Tensor, fold: tuple[int, int]) -> Tensor:
         """Average `... x rows` over the blocks of a fold, as float32 on the CPU."""
         blocks = self.blocks[fold]
         if blocks is None:
@@ -67,10 +68,10 @@ def plan_storage(epochs: int, names: Sequence[tuple[int, int]], val_sizes: Seque
     if epochs > MAX_EPOCHS:
         kept = np.unique(np.geomspace(1, epochs, MAX_EPOCHS).round().astype(np.int64))
     whole = len(kept) * max(val_sizes) <= MAX_VALUES
-    blocks = tuple(
-        None if whole else numpy_generator("blocks", *name).permutation(np.arange(size) % min(BLOCKS, size))
+    blocks = {
+        name: None if whole else numpy_generator("blocks", *name).permutation(np.arange(size) % min(BLOCKS, size))
         for name, size in zip(names, val_sizes, strict=True)
-    )
+    }
     return LossStorage((0, *kept.tolist()), blocks)
 
 
@@ -88,6 +89,7 @@ class History:
     curves: dict[tuple[str, str], list[Tensor]] = field(default_factory=dict)
     val_losses: list[list[Tensor]] = field(default_factory=list)
     diverged_at: Tensor | None = None
+    _stacked: dict[tuple[str, str], NDArray[np.float64]] = field(default_factory=dict, repr=False)
 
     @property
     def epochs(self) -> int:
@@ -106,8 +108,11 @@ class History:
 
     def curve(self, split: str, metric: str) -> NDArray[np.float64]:
         """Return a curve as `streams x configurations x epochs`."""
-        values: NDArray[np.float64] = torch.stack(self.curves[split, metric], dim=-1).numpy()
-        return values
+        values = self.curves[split, metric]
+        # Every run of a cohort asks for its part of the same array.
+        if (split, metric) not in self._stacked or self._stacked[split, metric].shape[-1] != len(values):
+            self._stacked[split, metric] = torch.stack(values, dim=-1).numpy()
+        return self._stacked[split, metric]
 
     def first_divergence(self, stream: int, configuration: int) -> int | None:
         """Return the first epoch at which a member was not finite, or None."""
@@ -115,18 +120,35 @@ class History:
             return None
         return int(self.diverged_at[stream, configuration])
 
-    def curves_frame(self, streams: Sequence[Stream], configuration: int) -> pl.DataFrame:
-        """Lay one configuration's curves out in long form: repeat, fold, epoch, split, metric, value."""
+    def curves_frame(self, fits: Mapping[int, Stream], configuration: int) -> pl.DataFrame:
+        """Lay the curves of some fits out in long form: repeat, fold, epoch, split, metric, value.
+
+        Args:
+            fits: Along the stream axis, which fits, and what each is.
+            configuration: Their configuration.
+        """
         parts = []
         for split, metric in self.curves:
-            curve = self.curve(split, metric)[:, configuration]
+            curve = self.curve(split, metric)[list(fits), configuration]
             count = curve.shape[1]
-            epochs = np.arange(self.epochs + 1 - count, self.epochs + 1, dtype=np.int32)
-            for stream, values in zip(streams, curve, strict=True):
-                columns = {"repeat": stream.repeat, "fold": stream.fold, "split": split, "metric": metric}
-                frame = pl.DataFrame({"epoch": epochs, "value": values})
-                parts.append(frame.with_columns(**{name: pl.lit(value) for name, value in columns.items()}))
-        return pl.concat(parts).select(CURVE_SCHEMA.names()).cast(CURVE_SCHEMA)
+            epochs = np.arange(self.epochs + 1 - count, self.epochs + 1)
+            columns = {
+                "repeat": np.repeat([stream.repeat for stream in fits.values()], count),
+                "fold": np.repeat([stream.fold for stream in fits.values()], count),
+                "epoch": np.tile(epochs, len(fits)),
+                "split": pl.repeat(split, curve.size, eager=True),
+                "metric": pl.repeat(metric, curve.size, eager=True),
+                "value": curve.ravel(),
+            }
+            parts.append(pl.DataFrame(columns).cast(CURVE_SCHEMA))
+        return pl.concat(parts)
+
+    def epoch_by_epoch(self) -> Iterator[History]:
+        """Yield the history as it was at each epoch, from 0; without the validation losses."""
+        for epochs in range(1, self.epochs + 2):
+            # A curve that starts at epoch 1 is shorter by one.
+            missing = self.epochs + 1 - epochs
+            yield History({name: values[: len(values) - missing] for name, values in self.curves.items()})
 
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint needs, of tensors and plain values."""
@@ -141,3 +163,21 @@ class History:
         keys = {tuple(name.split("/")): value for name, value in state["curves"].items()}
         self.curves = {(split, metric): list(value) for (split, metric), value in keys.items()}
         self.val_losses, self.diverged_at = state["val_losses"], state["diverged_at"]
+
+
+def join(histories: Sequence[History]) -> History:
+    """Join the histories of parts that have trained one after another: streams of the first part come first."""
+    if len(histories) == 1:
+        return histories[0]
+    first = histories[0]
+    return History(
+        curves={
+            name: [torch.cat(epoch) for epoch in zip(*(h.curves[name] for h in histories), strict=True)]
+            for name in first.curves
+        },
+        val_losses=[
+            [losses for part in epoch for losses in part]
+            for epoch in zip(*(h.val_losses for h in histories), strict=True)
+        ],
+        diverged_at=torch.cat([h.diverged_at for h in histories if h.diverged_at is not None]),
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -60,39 +61,40 @@ def measure(
     logits = _forward(network, rows.x, fold_of_stream)
     network.train(was_training)
 
+    losses: list[Tensor] = []
+    metrics: dict[str, list[Tensor]] = {name: [] for name in task.metrics}
     sizes = [rows.sizes[fold] for fold in fold_of_stream]
-    losses: list[Tensor] = [logits.new_empty(0)] * len(sizes)
-    metrics = {name: torch.empty(logits.shape[:2], device=logits.device) for name in task.metrics}
-    # Streams of one size are measured by one call; the folds of a split have two sizes at most.
-    for size in set(sizes):
-        streams = [stream for stream, own in enumerate(sizes) if own == size]
+    # Neighbours of one size are measured by one call; the folds of a split have two sizes at most.
+    for size, run in itertools.groupby(range(len(sizes)), key=sizes.__getitem__):
+        streams = list(run)
         folds = [fold_of_stream[stream] for stream in streams]
-        own, targets = logits[streams, :, :size], rows.y[folds, :size]
-        for stream, values in zip(streams, task.loss(own, targets[:, None]), strict=True):
-            losses[stream] = values
-        predictions = task.activation(own)
+        own, targets = logits[streams[0] : streams[-1] + 1, :, :size], rows.y[folds, None, :size]
+        losses += task.loss(own, targets)
         if task.problem == "regression":
             scalings = [target_scalings[fold] for fold in folds]
-            predictions, targets = _unscale(predictions, scalings), _unscale(targets[:, None], scalings)[:, 0]
-        members = targets[:, None].expand(-1, network.configurations, *targets.shape[1:]).flatten(0, 1)
-        for name in task.metrics:
-            values = measure_members(name, task.problem, predictions.flatten(0, 1), members)
-            metrics[name][streams] = values.reshape(len(streams), -1)
-    return Measurement(losses, metrics)
+            own, targets = _unscale(own, scalings), _unscale(targets, scalings)
+        for name, values in measure_members(task.metrics, task.problem, own, targets).items():
+            metrics[name].append(values)
+    return Measurement(losses, {name: torch.cat(parts) for name, parts in metrics.items()})
 
 
 def _forward(network: StackedNetwork, x: Tensor, fold_of_stream: Sequence[int]) -> Tensor:
-    streams = torch.tensor(list(fold_of_stream), device=x.device)
+    folds = list(fold_of_stream)
     members = network.streams * network.configurations
     # A network of width w has about w^2 parameters.
-    widest = max(x.shape[2:].numel(), math.isqrt(sum(p.numel() for p in network.stacked) // members))
+    widest = max(x.shape[2:].numel(), math.isqrt(network.flat.numel() // members))
     step = max(1, CHUNK_ELEMENTS // (members * widest))
-    parts = [network(x[streams, first : first + step]) for first in range(0, x.shape[1], step)]
-    return torch.cat(parts, dim=2)
+    parts = []
+    for first in range(0, x.shape[1], step):
+        own = x[:, first : first + step]
+        # Where every fold is one stream, its rows need not be copied.
+        parts.append(network(own if folds == list(range(len(x))) else own[folds]))
+    # Outputs before rows, as a layered network computes them: a sum over outputs then runs along memory.
+    return torch.cat([part.transpose(-1, -2) for part in parts], dim=-1).transpose(-1, -2)
 
 
 def _unscale(values: Tensor, scalings: Sequence[Scaling]) -> Tensor:
-    """Undo each stream's scaling of its targets, in `streams x configurations x rows x targets`."""
+    """Undo each stream's scaling of its targets, in `streams x (configurations or 1) x rows x targets`."""
     scale, mean = (
         torch.from_numpy(np.stack(columns)).to(values.device)[:, None, None]
         for columns in ([s.scale for s in scalings], [s.mean for s in scalings])

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import lightning as L
 import torch
 from torch import Tensor
 
-from overfit_lab.config import SGD, Adam, AdamW, Momentum, RMSprop
+from overfit_lab.config import OptimizerConfig
 from overfit_lab.data.batches import Batch
 from overfit_lab.data.datamodule import CohortDataModule
-from overfit_lab.objective.penalty import Penalty, penalty_per_member, stack_strengths
-from overfit_lab.seeding import torch_generator
+from overfit_lab.objective.penalty import Penalty, add_penalty_gradient, penalty_per_member, stack_strengths
 from overfit_lab.task.task import Task
 from overfit_lab.training.history import History, LossStorage
 from overfit_lab.training.measure import measure
+from overfit_lab.training.noise import NoiseSource
 from overfit_lab.training.optimizers import make_optimizer
 from overfit_lab.training.stack import StackedNetwork
+from overfit_lab.training.stack.looped import LoopedNetwork
 
 
 class CohortModule(L.LightningModule):
@@ -31,7 +32,7 @@ class CohortModule(L.LightningModule):
     Args:
         network: The stacked members.
         task: Loss and metrics.
-        optimizer: Kind and settings of the optimizer.
+        optimizers: `configurations`, settings of one kind of optimizer.
         penalties: `configurations`, the penalty of each.
         weights: Names of the parameters that are penalised and decay.
         storage: Which validation losses to keep.
@@ -42,17 +43,17 @@ class CohortModule(L.LightningModule):
         self,
         network: StackedNetwork,
         task: Task,
-        optimizer: SGD | Momentum | Adam | AdamW | RMSprop,
-        penalties: Iterable[Penalty],
+        optimizers: Sequence[OptimizerConfig],
+        penalties: Sequence[Penalty],
         weights: frozenset[str],
         storage: LossStorage,
         listeners: Sequence[Callable[[History], None]] = (),
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
-        self.network, self.task, self.optimizer_config, self.storage = network, task, optimizer, storage
+        self.network, self.task, self.storage = network, task, storage
+        self.optimizer_configs = tuple(optimizers)
         self.weight_names, self.listeners = weights, tuple(listeners)
-        penalties = list(penalties)
         self.l1 = stack_strengths(p.l1 for p in penalties)
         self.l2 = stack_strengths(p.l2 for p in penalties)
         self.history = History()
@@ -66,25 +67,31 @@ class CohortModule(L.LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Build the optimizer over the stacked parameters."""
-        return make_optimizer(self.optimizer_config, self.network.stacked_parameters(), self.weight_names)
+        return make_optimizer(self.optimizer_configs, self.network, self.weight_names)
 
     def on_train_start(self) -> None:
         """Prepare what depends on data, device and precision; measure epoch 0, unless a checkpoint brought it along."""
-        named = self.network.stacked_parameters()
-        self._penalised = [named[name] for name in named if name in self.weight_names]
-        like = next(iter(named.values()))
+        values, gradients = self.network.stacked_parameters(), self.network.gradients
+        self._weights = [values[name] for name in values if name in self.weight_names]
+        self._weight_gradients = [gradients[name] for name in values if name in self.weight_names]
         # Lightning moves the module back to the CPU when it is done.
         self.trained_on = self.device
-        self._l1, self._l2 = (s if s is None else s.to(like) for s in (self.l1, self.l2))
-        self._noise_shapes = self.network.noise_shapes(self.data.train.x.shape[2:])
+        self._l1, self._l2 = (s if s is None else s.to(self.network.flat) for s in (self.l1, self.l2))
+        self._noise = NoiseSource(
+            self.network,
+            self.data.streams,
+            self.data.train.x.shape[2:],
+            self.data.widest_batch,
+            seeded=isinstance(self.network, LoopedNetwork),
+        )
         if self.history.epochs < 0:
             self._measure()
 
     def on_train_epoch_start(self) -> None:
-        """Name this epoch's dropout noise, and start its running sums."""
-        self._noise = [torch_generator("dropout", *s, self.current_epoch) for s in self.data.streams]
-        shape = 2, self.network.streams, self.network.configurations
-        self._running = torch.zeros(shape, dtype=torch.float64, device=self.device)
+        """Start this epoch's noise and running sum."""
+        self._noise.start(self.current_epoch)
+        shape = self.network.streams, self.network.configurations
+        self._running_loss = torch.zeros(shape, dtype=torch.float64, device=self.device)
         self._steps = 0
 
     def training_step(self, chunk: list[Batch], batch_idx: int) -> None:
@@ -92,22 +99,15 @@ class CohortModule(L.LightningModule):
         optimizer = self.optimizers(use_pl_optimizer=False)
         assert isinstance(optimizer, torch.optim.Optimizer)
         for batch in chunk:
-            # Under mixed precision the network computes in bfloat16; the loss must not, nor round its targets.
-            logits = self.network(batch.x, self._draw_noise(batch.x)).to(batch.x.dtype)
-            losses = self.task.loss(logits, batch.y[:, None])
-            loss = (losses * batch.weight[:, None]).sum(-1)
-            penalty = penalty_per_member(self._penalised, self._l1, self._l2).to(loss)
-            optimizer.zero_grad()
-            (loss + penalty).sum().backward()  # type: ignore[no-untyped-call]
+            noise = self._noise.draw(batch.x.shape[1], batch.x.device)
+            self._running_loss += self.network.differentiate(batch.x, noise, _Objective(self.task, batch), batch.sizes)
+            add_penalty_gradient(self._weights, self._weight_gradients, self._l1, self._l2)
             optimizer.step()
-            self._running += torch.stack([loss.detach(), penalty.detach().expand_as(loss)])
             self._steps += 1
 
     def on_train_epoch_end(self) -> None:
         """Measure the epoch that has just ended."""
-        running_loss, penalty = self._running / self._steps
-        self.history.append("train", "running_loss", running_loss)
-        self.history.append("train", "penalty", penalty)
+        self.history.append("train", "running_loss", self._running_loss / self._steps)
         self._measure()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -118,19 +118,11 @@ class CohortModule(L.LightningModule):
         """Take the history back from a checkpoint."""
         self.history.load_state(checkpoint["history"])
 
-    def _draw_noise(self, x: Tensor) -> dict[str, Tensor]:
-        """Draw the noise of one step; a stream's numbers do not depend on the other streams' batch sizes."""
-        widest, rows = self.data.widest_batch, x.shape[1]
-        noise = {}
-        for name, shape in self._noise_shapes.items():
-            # The type is named: the default differs with the precision, and with it the numbers would.
-            drawn = [torch.rand(widest, *shape, generator=g, dtype=torch.float32)[:rows] for g in self._noise]
-            noise[name] = torch.stack(drawn).to(x.device)
-        return noise
-
     def _measure(self) -> None:
         data, history = self.data, self.history
         healthy = torch.ones(self.network.streams, self.network.configurations, dtype=torch.bool, device=self.device)
+        penalty = penalty_per_member(self._weights, self._l1, self._l2)
+        history.append("train", "penalty", penalty.to(torch.float64).expand(healthy.shape))
         for split, rows in (("train", data.train_measured), ("val", data.val)):
             found = measure(self.network, self.task, rows, data.fold_of_stream, data.target_scalings)
             history.append(split, "loss", found.loss)
@@ -140,10 +132,28 @@ class CohortModule(L.LightningModule):
             if split == "val" and history.epochs in self.storage.epochs:
                 history.val_losses.append(
                     [
-                        self.storage.reduce(own, fold)
-                        for own, fold in zip(found.losses, data.fold_of_stream, strict=True)
+                        self.storage.reduce(own, (stream.repeat, stream.fold))
+                        for own, stream in zip(found.losses, data.streams, strict=True)
                     ]
                 )
         history.note_divergence(healthy)
         for listener in self.listeners:
             listener(history)
+
+
+class _Objective:
+    """The loss of a batch: the mean over each stream's real rows.
+
+    Args:
+        task: What the loss is.
+        batch: Targets and weights of the rows.
+    """
+
+    def __init__(self, task: Task, batch: Batch) -> None:
+        self.task, self.batch = task, batch
+
+    def __call__(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute each member's loss and its gradient with respect to the logits."""
+        weight = self.batch.weight[:, None]
+        losses, gradient = self.task.loss.with_gradient(logits, self.batch.y[:, None])
+        return (losses * weight).sum(-1), gradient * weight[..., None]

@@ -1,19 +1,20 @@
-"""From a config to an ordinary torch optimizer over stacked parameters."""
+"""From configs to an ordinary torch optimizer over stacked parameters."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import itertools
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor
 
-from overfit_lab.config import SGD, Adam, AdamW, Momentum, RMSprop
+from overfit_lab.config import SGD, Adam, AdamW, Momentum, OptimizerConfig, RMSprop
+from overfit_lab.training.stack import StackedNetwork
 
 
 def make_optimizer(
-    config: SGD | Momentum | Adam | AdamW | RMSprop,
-    parameters: Mapping[str, nn.Parameter],
-    weights: Iterable[str],
+    configs: Sequence[OptimizerConfig], network: StackedNetwork, weights: Iterable[str]
 ) -> torch.optim.Optimizer:
     """Build an optimizer. Its own weight decay is used for nothing but AdamW's decoupled one, on weights alone.
 
@@ -21,26 +22,67 @@ def make_optimizer(
     pass over the parameters instead of several.
 
     Args:
-        config: Kind and settings.
-        parameters: Stacked parameters by name.
-        weights: Names of those that decay.
+        configs: `configurations`, settings of one kind of optimizer; fastest where they are all the same.
+        network: The members; their gradients are where `differentiate` writes them.
+        weights: Names of the parameters that decay.
     """
-    trained = {name: p for name, p in parameters.items() if p.requires_grad}
-    match config:
-        case SGD(lr=lr):
-            return torch.optim.SGD(trained.values(), lr=lr, fused=True)
-        case Momentum(lr=lr, momentum=momentum, nesterov=nesterov):
-            return torch.optim.SGD(trained.values(), lr=lr, momentum=momentum, nesterov=nesterov, fused=True)
-        case RMSprop(lr=lr, smoothing=smoothing, eps=eps):
-            return torch.optim.RMSprop(trained.values(), lr=lr, alpha=smoothing, eps=eps)
-        case Adam(lr=lr, beta1=beta1, beta2=beta2, eps=eps):
-            return torch.optim.Adam(trained.values(), lr=lr, betas=(beta1, beta2), eps=eps, fused=True)
-        case AdamW(lr=lr, beta1=beta1, beta2=beta2, eps=eps, decoupled_decay=decay):
-            decaying = set(weights)
-            groups = [
-                {"params": [p for name, p in trained.items() if name in decaying], "weight_decay": decay},
-                {"params": [p for name, p in trained.items() if name not in decaying], "weight_decay": 0.0},
-            ]
-            return torch.optim.AdamW(
-                [g for g in groups if g["params"]], lr=lr, betas=(beta1, beta2), eps=eps, fused=True
+    if len(set(configs)) == 1 and not isinstance(configs[0], AdamW):
+        groups = [_group(configs[0], [network.flat], decays=False)]
+    else:
+        decaying = set(weights)
+        groups = [
+            _group(config, _leaves(network, names, first, last), decays=decays)
+            for config, first, last in _runs(configs)
+            for decays, names in (
+                (True, [name for name in network.shapes if name in decaying]),
+                (False, [name for name in network.shapes if name not in decaying]),
             )
+            if names
+        ]
+    match configs[0]:
+        case SGD() | Momentum():
+            return torch.optim.SGD(groups, fused=True)
+        case RMSprop():
+            return torch.optim.RMSprop(groups)
+        case Adam():
+            return torch.optim.Adam(groups, fused=True)
+        case AdamW():
+            return torch.optim.AdamW(groups, fused=True)
+
+
+def _group(config: OptimizerConfig, leaves: list[Tensor], *, decays: bool) -> dict[str, Any]:
+    settings: dict[str, Any] = {"params": leaves, "lr": config.lr}
+    match config:
+        case Momentum(momentum=momentum, nesterov=nesterov):
+            settings |= {"momentum": momentum, "nesterov": nesterov}
+        case RMSprop(smoothing=smoothing, eps=eps):
+            settings |= {"alpha": smoothing, "eps": eps}
+        case Adam(beta1=beta1, beta2=beta2, eps=eps):
+            settings |= {"betas": (beta1, beta2), "eps": eps}
+        case AdamW(beta1=beta1, beta2=beta2, eps=eps, decoupled_decay=decay):
+            settings |= {"betas": (beta1, beta2), "eps": eps, "weight_decay": decay if decays else 0.0}
+    return settings
+
+
+def _runs(configs: Sequence[OptimizerConfig]) -> Iterable[tuple[OptimizerConfig, int, int]]:
+    """Cut configurations into runs of equal settings: (settings, first, last + 1)."""
+    first = 0
+    for config, run in itertools.groupby(configs):
+        last = first + len(list(run))
+        yield config, first, last
+        first = last
+
+
+def _leaves(network: StackedNetwork, names: Iterable[str], first: int, last: int) -> list[Tensor]:
+    """Make leaves that share values and gradients with some configurations of the network."""
+    leaves = []
+    for name in names:
+        value, gradient = network.stacked_parameters()[name], network.gradients[name]
+        # Fused updates run along memory: where other configurations lie between streams, each stream is a leaf.
+        whole = last - first == network.configurations
+        for part in [slice(None)] if whole else range(network.streams):
+            index = (part, slice(first, last))
+            leaf = value[index].requires_grad_()
+            leaf.grad = gradient[index]
+            leaves.append(leaf)
+    return leaves

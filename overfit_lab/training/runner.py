@@ -12,6 +12,7 @@ from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 
 from overfit_lab.config import TrainerConfig, TrainingConfig
 from overfit_lab.data.datamodule import CohortDataModule
+from overfit_lab.files import replacing
 from overfit_lab.training.checkpoint import CohortCheckpoint, resumable
 from overfit_lab.training.history import History
 from overfit_lab.training.module import CohortModule
@@ -24,6 +25,7 @@ def train(
     training: TrainingConfig,
     trainer: TrainerConfig,
     checkpoint: Path,
+    keep: bool = False,
 ) -> History:
     """Train a cohort to its horizon, from its checkpoint where there is one; the checkpoint is removed at the end.
 
@@ -33,6 +35,7 @@ def train(
         training: The horizon, and how often to save.
         trainer: Device and precision.
         checkpoint: The file of the checkpoint; its folder exists.
+        keep: Save a checkpoint at the end, too, and keep it.
 
     Raises:
         KeyboardInterrupt: The user interrupted it; the last checkpoint is kept.
@@ -68,7 +71,11 @@ def train(
         except SystemExit as error:
             # Lightning turns Ctrl-C into sys.exit(1), which would look like a failed run.
             raise KeyboardInterrupt if lightning_trainer.interrupted else error from None
-    checkpoint.unlink(missing_ok=True)
+        if keep:
+            with replacing(checkpoint) as partial:
+                lightning_trainer.save_checkpoint(partial)
+    if not keep:
+        checkpoint.unlink(missing_ok=True)
     return module.history
 
 

@@ -172,9 +172,10 @@ def test_chunks_hold_the_same_batches(monkeypatch: pytest.MonkeyPatch, limit: in
 
 
 def _assert_equal(batch: Batch, other: Batch) -> None:
-    pair: tuple[Tensor, Tensor]
-    for pair in zip(batch, other, strict=True):
-        assert torch.equal(*pair)
+    assert torch.equal(batch.x, other.x)
+    assert torch.equal(batch.y, other.y)
+    assert torch.equal(batch.weight, other.weight)
+    assert batch.sizes == other.sizes
 
 
 def test_small_epochs_are_one_chunk_by_default() -> None:

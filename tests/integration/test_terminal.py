@@ -44,7 +44,7 @@ def test_a_bar_for_the_sweep_and_one_for_the_cohort_on_a_terminal(tmp_path: Path
     assert (process.returncode, err) == (0, b"")
     text = seen.decode()
     assert "runs" in text
-    assert "epochs" in text
+    assert "training" in text
     assert "0/2" in text
     assert "30/30" in text
     assert "[2/2] model.width=8" in text
@@ -52,13 +52,13 @@ def test_a_bar_for_the_sweep_and_one_for_the_cohort_on_a_terminal(tmp_path: Path
 
 def test_which_parameters_are_penalised_is_shown_on_request(train: Train) -> None:
     quick = ("training.epochs=1", "study.report=false", "model.width=4", "model.depth=1")
-    shown = train(*quick, "hydra.verbose=true", "penalty.exclude=[2.weight]").out
+    shown = train(*quick, "hydra.verbose=true", "penalty.exclude=[3.weight]").out
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in shown.splitlines() if "│" in line]
     assert rows == [
         ["0.weight", "4 x 30", "weight", "yes"],
         ["0.bias", "4", "bias", "no"],
-        ["2.weight", "1 x 4", "weight", "no"],
-        ["2.bias", "1", "bias", "no"],
+        ["3.weight", "1 x 4", "weight", "no"],
+        ["3.bias", "1", "bias", "no"],
     ]
     assert "│" not in train(*quick).out
 

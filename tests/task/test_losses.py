@@ -5,19 +5,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from sklearn.metrics import log_loss
 from sklearn.metrics import mean_squared_error as sklearn_mean_squared_error
 from torch import Tensor
 
 from overfit_lab.task.losses import (
+    Loss,
     binary_cross_entropy,
     categorical_cross_entropy,
     mean_squared_error,
     sigmoid_mean_squared_error,
 )
 
-Loss = Callable[[Tensor, Tensor], Tensor]
 Array = NDArray[Any]
 RNG = np.random.default_rng(0)
 
@@ -140,27 +141,113 @@ def test_extreme_logits(
 
 
 @pytest.mark.parametrize("name", list(CASES))
-def test_gradients(name: str) -> None:
+def test_losses_are_differentiable(name: str) -> None:
     loss, _, draw = CASES[name]
     logits = torch.tensor(2 * RNG.normal(size=(2, 3, 4)), requires_grad=True)
     targets = torch.tensor(draw((2, 3, 4)))
     assert torch.autograd.gradcheck(lambda z: loss(z, targets), logits)
 
 
+def binary_formula(z: Tensor, t: Tensor) -> Tensor:
+    return -(t * z.sigmoid().log() + (1 - t) * (-z).sigmoid().log()).mean(-1)
+
+
+def categorical_formula(z: Tensor, t: Tensor) -> Tensor:
+    one_hot = F.one_hot(t, z.shape[-1])
+    return -(one_hot * z.softmax(-1).log()).sum(-1)
+
+
+# By torch's own operations, for autograd.
+FORMULAS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "binary": binary_formula,
+    "binary, soft": binary_formula,
+    "categorical": categorical_formula,
+    "squared": lambda z, t: ((z - t) ** 2).mean(-1),
+    "sigmoid, squared": lambda z, t: ((z.sigmoid() - t) ** 2).mean(-1),
+}
+
+
+def rows_adjacent(values: Tensor) -> Tensor:
+    """Lay a cohort's values out as its network does: rows adjacent in memory, outputs not."""
+    return values.transpose(-1, -2).contiguous().transpose(-1, -2)
+
+
+LAYOUTS = pytest.mark.parametrize(
+    "layout", [Tensor.contiguous, rows_adjacent], ids=["outputs adjacent", "rows adjacent"]
+)
+
+
+@pytest.mark.parametrize("name", list(CASES))
 @pytest.mark.parametrize(
-    ("loss", "target", "expected"),
+    ("leading", "shared"),
+    [((), ()), ((3,), (3,)), ((3,), ()), ((2, 3), (2, 1)), ((2, 3), (2, 3)), ((2, 1, 3), (1, 3))],
+    ids=str,
+)
+@LAYOUTS
+def test_gradient_agrees_with_autograd(
+    name: str, leading: tuple[int, ...], shared: tuple[int, ...], layout: Callable[[Tensor], Tensor]
+) -> None:
+    loss, _, draw = CASES[name]
+    logits = layout(torch.tensor(3 * RNG.normal(size=(*leading, 5, 4))))
+    targets = torch.tensor(draw((*shared, 5, 4)))
+    before = logits.clone(), targets.clone()
+    losses, gradient = loss.with_gradient(logits, targets)
+
+    by_autograd = logits.clone().requires_grad_()
+    expected = FORMULAS[name](by_autograd, targets)
+    expected.sum().backward()  # type: ignore[no-untyped-call]
+    assert by_autograd.grad is not None
+    assert gradient.stride() == logits.stride()
+    np.testing.assert_allclose(losses, expected.detach(), rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(gradient, by_autograd.grad, rtol=1e-10, atol=1e-12)
+    # What the two share must be neither the arguments nor the losses.
+    assert torch.equal(losses, loss(logits, targets))
+    assert torch.equal(logits, before[0])
+    assert torch.equal(targets, before[1])
+
+
+@pytest.mark.parametrize("name", list(CASES))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@LAYOUTS
+def test_gradient_has_the_type_and_the_layout_of_the_logits(
+    name: str, dtype: torch.dtype, layout: Callable[[Tensor], Tensor]
+) -> None:
+    loss, _, draw = CASES[name]
+    logits = layout(torch.tensor(RNG.normal(size=(2, 3, 5, 4)), dtype=dtype)).requires_grad_()
+    # Targets for every configuration, in double precision, in the other layout.
+    targets = torch.tensor(draw((2, 3, 5, 4)))
+    losses, gradient = loss.with_gradient(logits, targets)
+    assert losses.dtype == gradient.dtype == dtype
+    assert gradient.stride() == logits.stride()
+    assert not losses.requires_grad
+    assert not gradient.requires_grad
+    with torch.no_grad():
+        assert torch.equal(gradient, loss.with_gradient(logits, targets)[1])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    ("loss", "logits", "target", "expected"),
     [
         # (sigmoid(z) - t) / outputs, and softmax(z) - one-hot.
-        (binary_cross_entropy, [0.0, 0.0, 1.0], [1 / 3, 0.0, -1 / 6]),
-        (categorical_cross_entropy, 1, [1.0, -1.0, 0.0]),
-        (sigmoid_mean_squared_error, [0.0, 1.0, 1.0], [0.0, 0.0, -1 / 12]),
+        (binary_cross_entropy, [800.0, -800.0, 0.0], [0.0, 0.0, 1.0], [1 / 3, 0.0, -1 / 6]),
+        (binary_cross_entropy, [1000.0, -1000.0], [0.25, 1.0], [3 / 8, -1 / 2]),
+        (categorical_cross_entropy, [800.0, -800.0, 0.0], 1, [1.0, -1.0, 0.0]),
+        (categorical_cross_entropy, [800.0, -800.0, 0.0], 0, [0.0, 0.0, 0.0]),
+        (categorical_cross_entropy, [-1e30, -1e30], 0, [-0.5, 0.5]),
+        (categorical_cross_entropy, [1e30, -1e30], 1, [1.0, -1.0]),
+        (mean_squared_error, [1e12, -1.0], [0.0, 1.0], [1e12, -2.0]),
+        (sigmoid_mean_squared_error, [800.0, -800.0, 0.0], [0.0, 1.0, 1.0], [0.0, 0.0, -1 / 12]),
     ],
 )
-def test_gradients_at_extreme_logits(loss: Loss, target: list[float] | int, expected: list[float]) -> None:
-    logits = torch.tensor([[800.0, -800.0, 0.0]], dtype=torch.float64, requires_grad=True)
-    loss(logits, torch.tensor([target])).sum().backward()  # type: ignore[no-untyped-call]
-    assert logits.grad is not None
-    assert logits.grad[0].tolist() == pytest.approx(expected, abs=1e-15)
+def test_gradients_at_extreme_logits(
+    loss: Loss, logits: list[float], target: list[float] | int, expected: list[float], dtype: torch.dtype
+) -> None:
+    z = torch.tensor([logits], dtype=dtype, requires_grad=True)
+    loss(z, torch.tensor([target])).sum().backward()  # type: ignore[no-untyped-call]
+    assert z.grad is not None
+    for gradient in (z.grad, loss.with_gradient(z, torch.tensor([target]))[1]):
+        assert gradient[0].tolist() == pytest.approx(expected, rel=1e-6, abs=1e-15)
 
 
 @pytest.mark.parametrize("loss", [binary_cross_entropy, mean_squared_error, sigmoid_mean_squared_error])
@@ -173,11 +260,16 @@ def test_targets_take_the_type_of_the_logits(loss: Loss) -> None:
 
 
 @pytest.mark.parametrize("name", list(CASES))
-def test_a_row_that_is_nan_leaves_the_others_as_they_are(name: str) -> None:
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_member_that_is_not_finite_leaves_the_others_as_they_are(name: str, bad: float) -> None:
     loss, row, draw = CASES[name]
-    logits, targets = RNG.normal(size=(3, 4)), draw((3, 4))
-    expected = by_rows(row, logits, targets)
-    logits[1] = np.nan
-    found = loss(torch.tensor(logits), torch.tensor(targets))
-    assert found[1].isnan()
-    np.testing.assert_allclose(found[[0, 2]], expected[[0, 2]], rtol=1e-12)
+    logits, targets = RNG.normal(size=(3, 5, 4)), draw((5, 4))
+    healthy = [0, 2]
+    expected = np.stack([by_rows(row, logits[member], targets) for member in healthy])
+    gradient_of_healthy = loss.with_gradient(torch.tensor(logits), torch.tensor(targets))[1][healthy]
+    logits[1, 2:] = bad
+    losses, gradient = loss.with_gradient(torch.tensor(logits), torch.tensor(targets))
+    np.testing.assert_allclose(losses[healthy], expected, rtol=1e-12)
+    assert torch.equal(gradient[healthy], gradient_of_healthy)
+    if np.isnan(bad):
+        assert losses[1].isnan().tolist() == [False, False, True, True, True]

@@ -14,8 +14,9 @@ from overfit_lab.data.datamodule import CohortDataModule, Stream, seal
 from overfit_lab.model import initialise
 from overfit_lab.objective import Penalty, penalised_names
 from overfit_lab.task import make_task
-from overfit_lab.training import CohortModule, History, StackedNetwork, train
+from overfit_lab.training import CohortModule, History, stack, train
 from overfit_lab.training.history import plan_storage
+from overfit_lab.training.stack import Form
 
 ADAM = cfg.Adam(kind="adam", lr=0.01, beta1=0.9, beta2=0.999, eps=1e-8)
 
@@ -41,7 +42,8 @@ def make_cohort(
     source: Source,
     *,
     penalties: Sequence[Penalty] = (Penalty(0.0, 0.0),),
-    optimizer: cfg.SGD | cfg.Momentum | cfg.Adam | cfg.AdamW | cfg.RMSprop = ADAM,
+    optimizer: cfg.OptimizerConfig = ADAM,
+    optimizers: Sequence[cfg.OptimizerConfig] | None = None,
     seeds: Sequence[int] = (0, 1),
     folds: int = 3,
     width: int = 8,
@@ -53,11 +55,16 @@ def make_cohort(
     checkpoint_seconds: float = 3600,
     only: Callable[[Stream], bool] = lambda stream: True,
     model: cfg.ModelConfig | None = None,
+    models: Sequence[cfg.ModelConfig] | None = None,
+    form: Form = "layered",
     scale_targets: bool = False,
     metrics: Sequence[str] = (),
     listeners: Sequence[Callable[[History], None]] = (),
 ) -> Cohort:
-    """Build a cohort over seeds x folds, one configuration for each penalty."""
+    """Build a cohort over seeds x folds, one configuration for each penalty.
+
+    `optimizers` and `models` give each configuration its own; `optimizer` and `model` all of them the same.
+    """
     split = make_split(
         source, cfg.KFoldSplit(kind="kfold", test_fraction=0.2, repeats=1, seed=0, stratify="auto", folds=folds)
     )
@@ -73,20 +80,18 @@ def make_cohort(
         scale_targets=scale_targets,
         dtype=torch.float64 if precision == "64-true" else torch.float32,
     )
-    network = mlp(width, activation, dropout) if model is None else model
+    models = models or [mlp(width, activation, dropout) if model is None else model] * len(penalties)
     networks = [
-        [
-            initialise(network, source.features, source.outputs, seed=s.seed, repeat=s.repeat, fold=s.fold)
-            for _ in penalties
-        ]
+        [initialise(m, source.features, source.outputs, seed=s.seed, repeat=s.repeat, fold=s.fold) for m in models]
         for s in streams
     ]
+    weights = penalised_names(networks[0][0])
     module = CohortModule(
-        StackedNetwork(networks),
+        stack(networks, form),
         make_task(cfg.TaskConfig(name="auto", loss="auto", metrics=list(metrics)), source.problem),
-        optimizer,
+        optimizers or [optimizer] * len(penalties),
         penalties,
-        penalised_names(networks[0][0]),
+        weights,
         plan_storage(epochs, [(f.repeat, f.fold) for f in data.folds], [len(f.val) for f in data.folds]),
         listeners,
     )

@@ -21,7 +21,7 @@ def _cohort() -> Cohort:
 
 def _poison(cohort: Cohort, stream: int, configuration: int, value: float) -> None:
     with torch.no_grad():
-        cohort.module.network.stacked_parameters()["2.weight"][stream, configuration] = value
+        cohort.module.network.stacked_parameters()["3.weight"][stream, configuration] = value
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e38])

@@ -1,0 +1,170 @@
+"""From the runs of a sweep to cohorts: which fits train together, for speed and within memory.
+
+What a cohort costs is a guess from its sizes: a step has a price of its own, whatever is in it, so small networks train
+together; and it has arithmetic, so large ones are spread over processes.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from overfit_lab.cohort import Cohort
+from overfit_lab.config import MLPModel, config_id
+from overfit_lab.model import count_parameters
+from overfit_lab.plan import Plan
+from overfit_lab.records import CohortRecord
+from overfit_lab.training.history import BLOCKS, MAX_EPOCHS, MAX_VALUES
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What cohorts are formed for.
+
+    Args:
+        workers: Processes that train at the same time.
+        memory: Bytes that one of them may use.
+        step: Seconds that an optimizer step costs, whatever is in it.
+        fit: Seconds that a fit adds to it, whatever its size.
+        rate: Floating-point operations of a second.
+        cache: Bytes of parameters, gradients and optimizer states that one cohort should keep to.
+    """
+
+    workers: int
+    memory: float
+    step: float
+    fit: float
+    rate: float
+    cache: float
+
+
+def form_cohorts(
+    plans: Sequence[Plan], machine: Machine, *, max_fits: int | None = None, begun: Iterable[CohortRecord] = ()
+) -> list[Cohort]:
+    """Group runs whose fits can be stacked, and cut the groups; the costliest cohort comes first.
+
+    Args:
+        plans: The runs, each once.
+        machine: What they are formed for.
+        max_fits: At most so many fits in a cohort.
+        begun: Cohorts that were interrupted: where all their runs are asked for, they are formed again.
+    """
+    missing = {plan.run_id: plan for plan in plans}
+    again = []
+    for record in begun:
+        if missing.keys() >= set(record.runs):
+            again.append(Cohort(tuple(missing.pop(run_id) for run_id in record.runs), record.max_fits))
+    groups: dict[Hashable, list[Plan]] = defaultdict(list)
+    for plan in missing.values():
+        # What is trained one by one gains nothing from company.
+        groups[plan.run_id if plan.form.form == "looped" else plan.cohort_key].append(plan)
+    grids = [grid for group in groups.values() for grid in _grids(group)]
+    merged = [part for grid in grids for part in _by_width(grid, machine)]
+    largest = sum(cost(part, machine) for part in merged) / machine.workers
+    cohorts = [*again, *(cohort for part in merged for cohort in _cut(part, machine, largest, max_fits))]
+    return sorted(cohorts, key=lambda cohort: cost(cohort.plans, machine) * cohort.epochs, reverse=True)
+
+
+def cost(plans: Sequence[Plan], machine: Machine) -> float:
+    """Guess the seconds of one optimizer step of some runs that train together."""
+    widest = max(count_parameters(plan.network) for plan in plans)
+    fits = sum(len(plan.split.folds) for plan in plans)
+    # A product with each weight, forwards and twice backwards; the measuring of each epoch adds about half of that.
+    arithmetic = 1.5 * 6 * widest * plans[0].config.training.batch_size / machine.rate
+    return machine.step + fits * (machine.fit + arithmetic)
+
+
+def _grids(plans: Iterable[Plan]) -> list[list[Plan]]:
+    """Part runs so that in each part every configuration comes with every seed."""
+    configurations: dict[str, list[Plan]] = defaultdict(list)
+    for plan in plans:
+        configurations[config_id(plan.config)].append(plan)
+    grids: dict[frozenset[int], list[Plan]] = defaultdict(list)
+    for own in configurations.values():
+        grids[frozenset(plan.config.seed for plan in own)] += own
+    return list(grids.values())
+
+
+def _by_width(plans: Sequence[Plan], machine: Machine) -> list[list[Plan]]:
+    """Part runs of one grid by width, so that the sum of costs is least; in a part, widths are padded to its widest."""
+    widths: dict[int, list[Plan]] = defaultdict(list)
+    for plan in plans:
+        widths[plan.config.model.width if isinstance(plan.config.model, MLPModel) else 0].append(plan)
+    ordered = [widths[width] for width in sorted(widths)]
+    # The best way to part the first n widths is the best way to part fewer, and one more part.
+    best: list[tuple[float, list[list[Plan]]]] = [(0.0, [])]
+    for last in range(1, len(ordered) + 1):
+        ways = []
+        for first in range(last):
+            part = list(itertools.chain(*ordered[first:last]))
+            before, parts = best[first]
+            ways.append((before + cost(part, machine), [*parts, part]))
+        best.append(min(ways, key=lambda way: way[0]))
+    return best[-1][1]
+
+
+def _cut(plans: Sequence[Plan], machine: Machine, largest: float, max_fits: int | None) -> list[Cohort]:
+    """Cut runs into cohorts that fit into memory and cost no more than a process's share of the whole.
+
+    Args:
+        plans: Runs of one grid.
+        machine: What they are cut for.
+        largest: What a cohort should cost at most.
+        max_fits: At most so many fits in a cohort.
+    """
+    fits = sum(len(plan.split.folds) for plan in plans)
+    # What must not be exceeded, and what should not. A cohort is never so small that the price of a step outweighs
+    # what is in it.
+    most = min(max_fits or fits, max(1, int(machine.memory / bytes_per_fit(plans))))
+    pieces = max(1, round((cost(plans, machine) - machine.step) / max(largest - machine.step, machine.step)))
+    good = min(most, math.ceil(fits / pieces), max(64, int(min(machine.cache / _bytes_of_state(plans), fits))))
+
+    columns: dict[str, list[Plan]] = defaultdict(list)
+    for plan in plans:
+        columns[config_id(plan.config)].append(plan)
+    height = fits // len(columns)
+    if height <= good:
+        parts = _evenly(list(columns.values()), good // height)
+        return [Cohort(tuple(itertools.chain(*part))) for part in parts]
+    # One configuration is more than that: it is cut by its seeds, and a single run that is too much trains in parts.
+    folds = len(plans[0].split.folds)
+    return [
+        Cohort(tuple(part), most if folds > most else None)
+        for column in columns.values()
+        for part in _evenly(column, good // folds)
+    ]
+
+
+def _evenly(values: list[Value], most: int) -> list[list[Value]]:
+    """Cut a list into as few parts as `most` allows, of sizes that differ by one at most."""
+    count = math.ceil(len(values) / max(1, most))
+    edges = [i * len(values) // count for i in range(count + 1)]
+    return [values[a:b] for a, b in itertools.pairwise(edges)]
+
+
+def bytes_per_fit(plans: Sequence[Plan]) -> int:
+    """Guess what one fit of a cohort needs: its state, a batch's activations, its rows, what is kept of its losses."""
+    plan = plans[0]
+    config, widest = plan.config, max(count_parameters(p.network) for p in plans)
+    number = 8 if config.trainer.precision == "64-true" else 4
+    rows, features = plan.source.rows, plan.source.features
+    # A network of width w has about w^2 parameters; a handful of arrays of that width live at once.
+    activations = 16 * config.training.batch_size * max(features, math.isqrt(widest)) * number
+    epochs = min(config.training.epochs, MAX_EPOCHS) + 1
+    val_rows = max(len(fold.val) for fold in plan.split.folds)
+    kept = 4 * epochs * (val_rows if epochs * val_rows <= MAX_VALUES else BLOCKS)
+    # Streams hold the rows once more in the order of their batches.
+    data = 2 * rows * features * number // max(1, len(plans))
+    return _bytes_of_state(plans) + activations + kept + data
+
+
+def _bytes_of_state(plans: Sequence[Plan]) -> int:
+    number = 8 if plans[0].config.trainer.precision == "64-true" else 4
+    # The value, its gradient, and the two averages that Adam keeps.
+    return 4 * number * max(count_parameters(plan.network) for plan in plans)

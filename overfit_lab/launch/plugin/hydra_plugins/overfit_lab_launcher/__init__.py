@@ -1,0 +1,94 @@
+"""Hydra's launcher `cohort`: the jobs of a sweep are handed over together, and trained in whatever order is best.
+
+Hydra looks for launchers in the namespace package `hydra_plugins` alone, hence this place (pyproject.toml maps it), and
+imports each of them for every Hydra app of the environment: nothing heavy may be imported here, not even overfit_lab.
+"""
+
+# Annotations stay objects: Hydra imports a plugin before it stands in sys.modules, where dataclasses look strings up.
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hydra._internal.core_plugins.basic_launcher import BasicLauncher
+from hydra.core.config_store import ConfigStore
+from hydra.core.utils import JobReturn, configure_log, run_job, setup_globals
+from omegaconf import DictConfig, open_dict
+
+
+@dataclass
+class CohortLauncherConf:
+    """What `hydra/launcher=cohort` lets a user set.
+
+    Args:
+        max_fits: The most fits that are trained together; chosen by the owner of the jobs if not given.
+        workers: The number of processes; chosen by the owner of the jobs if not given.
+    """
+
+    _target_: str = "hydra_plugins.overfit_lab_launcher.CohortLauncher"
+    max_fits: int | None = None
+    workers: int | None = None
+
+
+ConfigStore.instance().store(group="hydra/launcher", name="cohort", node=CohortLauncherConf, provider="overfit_lab")
+
+
+class CohortLauncher(BasicLauncher):
+    """Lets the owner of the task function say in which order the jobs are run.
+
+    The owner is the object that the task function is a method of. It has a method
+    `run_together(configs, *, max_fits, workers)`, which yields the index of each job, once, when that job can be run.
+    Where there is no such method the jobs are run one after another, as Hydra's basic launcher does it.
+
+    Args:
+        max_fits: Handed to `run_together`.
+        workers: Handed to `run_together`.
+    """
+
+    def __init__(self, max_fits: int | None = None, workers: int | None = None) -> None:
+        super().__init__()
+        self.max_fits = max_fits
+        self.workers = workers
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Run the jobs.
+
+        Args:
+            job_overrides: The overrides of each job.
+            initial_job_idx: The number of the first.
+
+        Returns:
+            What became of each job, in the order of job_overrides.
+        """
+        run_together = getattr(getattr(self.task_function, "__self__", None), "run_together", None)
+        if not callable(run_together):
+            return super().launch(job_overrides, initial_job_idx)
+        assert self.hydra_context is not None
+        assert self.config is not None
+        assert self.task_function is not None
+        setup_globals()
+        configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
+        Path(str(self.config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
+        jobs = enumerate(job_overrides, start=initial_job_idx)
+        configs = [self._compose(overrides, number) for number, overrides in jobs]
+        returns: dict[int, JobReturn] = {}
+        for index in run_together(configs, max_fits=self.max_fits, workers=self.workers):
+            returns[index] = run_job(
+                hydra_context=self.hydra_context,
+                task_function=self.task_function,
+                config=configs[index],
+                job_dir_key="hydra.sweep.dir",
+                job_subdir_key="hydra.sweep.subdir",
+            )
+            # A job has a log of its own.
+            configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
+        return [returns[index] for index in range(len(configs))]
+
+    def _compose(self, overrides: Sequence[str], number: int) -> DictConfig:
+        assert self.hydra_context is not None
+        assert self.config is not None
+        config = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
+        with open_dict(config):
+            config.hydra.job.id = number
+            config.hydra.job.num = number
+        return config

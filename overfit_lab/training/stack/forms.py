@@ -1,0 +1,67 @@
+"""Which form of a stacked network fits a network."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Literal, NamedTuple, TypeAlias
+
+import torch
+from torch import nn
+
+from overfit_lab.errors import first_line
+from overfit_lab.training.stack.layered import LayeredNetwork, is_layered
+from overfit_lab.training.stack.looped import LoopedNetwork
+from overfit_lab.training.stack.network import Noise, StackedNetwork
+from overfit_lab.training.stack.vmapped import VmappedNetwork
+
+Form: TypeAlias = Literal["layered", "vmapped", "looped"]
+
+_FORMS: dict[Form, type[StackedNetwork]] = {
+    "layered": LayeredNetwork,
+    "vmapped": VmappedNetwork,
+    "looped": LoopedNetwork,
+}
+_MIX_ROWS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+
+
+class Choice(NamedTuple):
+    """A form, and where it is the looped one, why."""
+
+    form: Form
+    reason: str | None = None
+
+
+def stack(networks: Sequence[Sequence[nn.Module]], form: Form) -> StackedNetwork:
+    """Stack networks, one row for each stream and one column for each configuration."""
+    return _FORMS[form](networks)
+
+
+def choose_form(network: nn.Module, features: int, *, mixed_precision: bool) -> Choice:
+    """Find the fastest form that fits a network.
+
+    Args:
+        network: One network; left as it is.
+        features: Of a row.
+        mixed_precision: Whether autocast chooses types; the layered form writes results into place, which autocast
+            does not take.
+
+    Raises:
+        UserError: The network calls a dropout layer twice.
+    """
+    if is_layered(network) and not mixed_precision:
+        return Choice("layered")
+    for name, module in network.named_modules():
+        if isinstance(module, _MIX_ROWS):
+            # Folds differ by a row, and rows that pad a batch would enter its statistics.
+            return Choice("looped", f"layer {name} is a {type(module).__name__}, which mixes the rows of a batch")
+    stacked = VmappedNetwork([[copy.deepcopy(network), copy.deepcopy(network)]])
+    layers = {name: torch.full((1, 1, 2, *shape), 0.5) for name, shape in stacked.noise_shapes((features,))[0].items()}
+    stacked.train()
+    try:
+        stacked.differentiate(
+            torch.zeros(1, 2, features), Noise(layers), lambda z: (z.sum((-1, -2)), torch.ones_like(z)), [2]
+        )
+    except Exception as error:  # whatever the user's network, or torch about it, may raise
+        return Choice("looped", first_line(error))
+    return Choice("vmapped")
