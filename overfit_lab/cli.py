@@ -93,6 +93,7 @@ def _train(arguments: list[str]) -> int:
 
     from overfit_lab.config import conf_directory
     from overfit_lab.launch.callback import JobCallback, Refusal
+    from overfit_lab.launch.display import Display
     from overfit_lab.launch.explain import explain
     from overfit_lab.launch.job import register_resolvers
     from overfit_lab.launch.session import Session
@@ -103,11 +104,12 @@ def _train(arguments: list[str]) -> int:
     register_resolvers()
     sys.argv = ["overfit-lab train", *arguments]
     console = Console()
-    session = Session(console)
+    display = Display(console)
+    session = Session(display)
     JobCallback.jobs = session
     run_hydra = hydra.main(version_base="1.3", config_path=str(conf_directory()), config_name="config")(session.run)
     try:
-        with session:
+        with display:
             run_hydra()
     except Refusal as refusal:
         return _refuse(str(refusal.error))

@@ -52,6 +52,7 @@ class JobCallback(Callback):
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:  # noqa: ANN401 - Hydra's signature
         """Check every job of a sweep, where the sweeper's jobs are known before it runs."""
         _check_folder(config)
+        _check_launcher(config)
         loader = GlobalHydra.instance().config_loader()
         compose_from_templates(loader)
         if config.hydra.sweeper._target_ != f"{BasicSweeper.__module__}.{BasicSweeper.__qualname__}":
@@ -73,6 +74,13 @@ class JobCallback(Callback):
 def _check_folder(config: DictConfig) -> None:
     if config.hydra.job.chdir:
         raise Refusal(UserError("hydra.job.chdir=true: study.root is seen from where you work; allowed is false"))
+
+
+def _check_launcher(config: DictConfig) -> None:
+    for key in ("max_fits", "workers"):
+        value = config.hydra.launcher.get(key)
+        if isinstance(value, int) and value < 1:
+            raise Refusal(UserError(f"hydra.launcher.{key}={value}: must be at least 1"))
 
 
 def _sweep(config: DictConfig) -> list[list[str]]:

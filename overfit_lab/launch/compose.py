@@ -9,9 +9,8 @@ import pickle
 from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, OverrideType
-from omegaconf import Container, DictConfig, OmegaConf, open_dict
-from omegaconf.errors import ConfigAttributeError, ConfigKeyError
+from hydra.core.override_parser.types import Override
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 
 def compose_from_templates(loader: ConfigLoader) -> None:
@@ -49,7 +48,7 @@ class _Composer:
 
     def _compose(self, master: DictConfig, lines: list[str]) -> DictConfig:
         overrides = OverridesParser.create().parse_overrides(lines)
-        if any(override.is_sweep_override() or _is_hydras(override) for override in overrides):
+        if any(map(_is_unusual, overrides)):
             raise _Unusual
         inherited = _inherited(master)
         is_group = [self._is_group(inherited, override) for override in overrides]
@@ -57,8 +56,6 @@ class _Composer:
         config = self._copy_of_template(master, (*inherited, "groups", *groups), groups)
         for override, group in zip(overrides, is_group, strict=True):
             if not group:
-                if _meets_interpolation(config, override):
-                    raise _Unusual
                 self._loader._apply_overrides_to_config([override], config)
         # What Hydra notes about a job that is not in the template, or need not be the same any more.
         hydra = config.hydra
@@ -72,9 +69,7 @@ class _Composer:
 
     def _copy_of_template(self, master: DictConfig, key: tuple[str, ...], groups: list[str]) -> DictConfig:
         if key not in self._templates:
-            template = self._hydra(master, groups)
-            OmegaConf.clear_cache(template)
-            self._templates[key] = pickle.dumps(template)
+            self._templates[key] = pickle.dumps(self._hydra(master, groups))
         copy = pickle.loads(self._templates[key])
         assert isinstance(copy, DictConfig)
         return copy
@@ -96,24 +91,7 @@ def _inherited(master: DictConfig) -> tuple[str, ...]:
     return (master.hydra.job.config_name, *overrides)
 
 
-def _is_hydras(override: Override) -> bool:
-    return override.is_hydra_override() or override.key_or_group == "hydra"
-
-
-def _meets_interpolation(config: DictConfig, override: Override) -> bool:
-    """Whether Hydra would resolve an interpolation to apply an override; it might refer to what is set only later."""
-    *parents, leaf = override.key_or_group.split(".")
-    node: object = config
-    for parent in parents:
-        if _is_interpolation(node, parent):
-            return True
-        node = OmegaConf.select(node, parent) if isinstance(node, Container) else None
-    replaced = override.type is OverrideType.CHANGE and not isinstance(override.value(), dict | list)
-    return not replaced and _is_interpolation(node, leaf)
-
-
-def _is_interpolation(node: object, key: str) -> bool:
-    # Of a key that is not there, open or not.
-    with contextlib.suppress(ConfigAttributeError, ConfigKeyError):
-        return isinstance(node, Container) and OmegaConf.is_interpolation(node, key)
-    return False
+def _is_unusual(override: Override) -> bool:
+    """Whether an override needs more than a template: an error, Hydra's own section, a look at what stood there."""
+    of_hydra = override.is_hydra_override() or override.key_or_group == "hydra"
+    return override.is_sweep_override() or of_hydra or (override.is_delete() and override.value() is not None)

@@ -52,14 +52,19 @@ def config_of(composed: DictConfig) -> Config:
         UserError: A value is missing, not allowed, or refers to something that is not there.
     """
     try:
-        values = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
-        plain = OmegaConf.to_container(values, resolve=True, throw_on_missing=True)
+        # Key by key: a copy without Hydra's section would cost more than all the rest.
+        values = {str(key): composed[key] for key in composed if key != "hydra"}
+        plain = {
+            key: OmegaConf.to_container(value, resolve=True, throw_on_missing=True)
+            if OmegaConf.is_config(value)
+            else value
+            for key, value in values.items()
+        }
     except MissingMandatoryValue as error:
         raise UserError(f"{error.full_key} is missing; give it as {error.full_key}=...") from error
     except OmegaConfBaseException as error:
         raise UserError(f"{error.full_key or 'the configuration'}: {first_line(error)}") from error
-    assert isinstance(plain, dict)
-    return parse({str(key): value for key, value in plain.items()})
+    return parse(plain)
 
 
 def overrides_of(hydra: HydraConf) -> list[str]:

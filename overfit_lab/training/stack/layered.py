@@ -73,11 +73,12 @@ class LayeredNetwork(StackedNetwork):
             nn.Linear: self._linear,
             SeededDropout: self._dropout,
         }
-        self._layers = [
-            makers.get(type(layer), _Activation)(name, layer)
-            for name, layer in layers
-            if type(layer) is not nn.Identity
-        ]
+        self._layers: list[_Layer] = []
+        for name, layer in layers:
+            if type(layer) is nn.ReLU and self._layers and isinstance(self._layers[-1], _Linear):
+                self._layers.append(_ReLUInPlace(name, layer))
+            elif type(layer) is not nn.Identity:
+                self._layers.append(makers.get(type(layer), _Activation)(name, layer))
         # Nothing before the first linear layer is trained.
         self._first = next(i for i, layer in enumerate(self._layers) if isinstance(layer, _Linear))
 
@@ -177,6 +178,13 @@ class _Activation:
 
     def backward(self, d: Tensor, h: Tensor, out: Tensor) -> Tensor:
         return self.derivative(self.layer, d, h, out)
+
+
+class _ReLUInPlace(_Activation):
+    """Needs no more than what comes out, and behind a linear layer nobody else needs what goes in."""
+
+    def forward(self, h: Tensor, noise: Mapping[str, Tensor]) -> Tensor:
+        return torch.relu_(h)
 
 
 class _Dropout:
