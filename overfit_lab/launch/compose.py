@@ -36,6 +36,7 @@ class _Composer:
     def __init__(self, loader: ConfigLoaderImpl) -> None:
         self._loader = loader
         self._hydra = loader.load_sweep_config
+        self._parsed: dict[str, Override] = {}
         self._groups: dict[tuple[str, ...], bool] = {}
         # Pickled, for a copy is unpickled in a fraction of the time that deepcopy takes, and nobody can change it.
         self._templates: dict[tuple[str, ...], bytes] = {}
@@ -47,7 +48,7 @@ class _Composer:
         return self._hydra(master_config, sweep_overrides)
 
     def _compose(self, master: DictConfig, lines: list[str]) -> DictConfig:
-        overrides = OverridesParser.create().parse_overrides(lines)
+        overrides = [self._parse(line) for line in lines]
         if any(map(_is_unusual, overrides)):
             raise _Unusual
         inherited = _inherited(master)
@@ -66,6 +67,12 @@ class _Composer:
             hydra.job.env_set.update({key: os.environ[key] for key in hydra.job.env_copy})
         OmegaConf.copy_cache(from_config=master, to_config=config)
         return config
+
+    def _parse(self, line: str) -> Override:
+        parsed = self._parsed.get(line) or OverridesParser.create().parse_override(line)
+        if "(" not in line:  # a function, such as shuffle, may give another value each time
+            self._parsed[line] = parsed
+        return parsed
 
     def _copy_of_template(self, master: DictConfig, key: tuple[str, ...], groups: list[str]) -> DictConfig:
         if key not in self._templates:

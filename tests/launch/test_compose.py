@@ -54,7 +54,11 @@ USUAL: Jobs = [
     ["+new.deep.key={a:[1,{b:c}]}", "model.width=3"],
     ["+model={extra:1}"],
     ["~model.width"],
-    ["model.width=3", "~model.width=3"],
+    ["model.width=3", "~model.width"],
+    ["++study.name=x"],
+    ["~study.name"],
+    ["+name=${seed}", "++name=3"],
+    ["+copied=${training}", "++copied.epochs=3"],
     ["~penalty"],
     ["~seed", "+seed=4"],
     ["+x=[1,2]", "x=[3]"],
@@ -66,9 +70,9 @@ UNUSUAL: Jobs = [
     ["hydra.verbose=true"],
     ["hydra.job.name=other", "model.width=3"],
     ["hydra/launcher=basic", "model.width=3"],
-    ["++study.name=x"],
-    ["~study.name"],
-    ["+name=${seed}", "++name=3"],
+    ["hydra={job:{config_name:x}}"],
+    ["model.width=3", "~model.width=3"],
+    ["data=digits", "~data=digits"],
 ]
 
 WRONG: Jobs = [
@@ -91,6 +95,7 @@ WRONG: Jobs = [
     ["~nope"],
     ["~nope=3"],
     ["~model.width=77"],
+    ["+name=${hydra.job.config_name}", "~name=config"],
     ["~model.width", "model.width=3"],
     ["++data=digits"],
     ["model.width.deep=3"],
@@ -98,6 +103,7 @@ WRONG: Jobs = [
     ["=3"],
     ["seed=1,2"],
     ["seed=choice(1,2)"],
+    ["seed=range(1,3)"],
     ["~hydra"],
     ["hydra.nope=3"],
     ["hydra={job:3}"],
@@ -216,21 +222,27 @@ def test_a_sweep_with_other_overrides_of_hydra_has_templates_of_its_own(loader: 
 
 def test_a_group_that_the_search_path_of_a_sweep_adds(loader: Counting, tmp_path: Path) -> None:
     """The same key is a value for one sweep and a group for another."""
-    (tmp_path / "seed").mkdir()
-    (tmp_path / "seed" / "many.yaml").write_text("# @package _global_\nseed: 77\n")
+    (tmp_path / "extra").mkdir()
+    (tmp_path / "extra" / "many.yaml").write_text("# @package _global_\nseed: 77\n")
     plain, extended = make_master(loader), make_master(loader, f"hydra.searchpath=[{tmp_path}]")
-    assert loader.load_sweep_config(plain, ["seed=many"]).seed == "many"
-    composed = loader.load_sweep_config(extended, ["+seed=many", "model.width=3"])
-    assert composed.seed == 77
-    assert_same(composed, by_hydra(loader, extended, ["+seed=many", "model.width=3"]))
+    for master in (plain, extended, plain):
+        composed = loader.load_sweep_config(master, ["+extra=many", "model.width=3"])
+        assert_same(composed, by_hydra(loader, master, ["+extra=many", "model.width=3"]))
+    assert loader.composed == [[], ["+extra=many"]]
+
+
+def test_a_function_is_called_for_each_job(loader: Counting, master: DictConfig) -> None:
+    job = ["+x=shuffle([1,2,3,4,5,6,7,8])"]
+    assert len({str(loader.load_sweep_config(master, job).x) for _ in range(9)}) > 1
 
 
 def test_what_a_caller_changes_is_his_own(loader: Counting, master: DictConfig) -> None:
-    job = ["data=digits", "model.width=3"]
+    job = ["data=digits", "model.width=3", "+x=[1,{a:2}]"]
     first = loader.load_sweep_config(master, job)
     with open_dict(first):
         first.hydra.job.id = first.hydra.job.num = 5
         first.model.width = 99
+        first.x[1].a = 99
         first.hydra.overrides.task.append("more")
     assert_same(loader.load_sweep_config(master, job), by_hydra(loader, master, job))
 

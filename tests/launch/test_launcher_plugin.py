@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from hydra import initialize_config_dir
+from hydra import initialize_config_dir, version
 from hydra._internal.callbacks import Callbacks
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
@@ -23,8 +24,14 @@ from omegaconf import DictConfig
 from overfit_lab.config import conf_directory
 from overfit_lab.launch.job import register_resolvers
 
-# Hydra's suite runs apps that do not say which version's behaviour they want.
-hydras_suite = pytest.mark.filterwarnings(r"ignore:\s*Future Hydra versions will no longer change working:UserWarning")
+# Hydra's suite wants the behaviour of 1.1, where a job changes its working directory; Hydra warns that it is old.
+hydras_warning = pytest.mark.filterwarnings(r"ignore:\s*Future Hydra versions will no longer change work:UserWarning")
+
+
+@pytest.fixture
+def hydra_1_1(hydra_restore_singletons: None) -> None:
+    """Hydra's behaviour where nobody has said which version's; tests before may have done so in this process."""
+    version.VersionBase.instance().setbase(version.__compat_version__)
 
 
 class LastFirst(SweepTaskFunction):
@@ -43,13 +50,15 @@ class LastFirst(SweepTaskFunction):
             yield index
 
 
-@hydras_suite
+@hydras_warning
+@pytest.mark.usefixtures("hydra_1_1")
 @pytest.mark.parametrize(("launcher_name", "overrides"), [("cohort", [])])
 class TestOneAfterAnother(LauncherTestSuite):
     """Where the task function has no owner."""
 
 
-@hydras_suite
+@hydras_warning
+@pytest.mark.usefixtures("hydra_1_1")
 @pytest.mark.parametrize(("launcher_name", "overrides"), [("cohort", [])])
 class TestTogether(LauncherTestSuite):
     """Where it has one: whoever waits for the results must not see the difference."""
@@ -70,7 +79,6 @@ class TestTogether(LauncherTestSuite):
         assert all(sweep.asked for sweep in made if sweep.returns)
 
 
-@hydras_suite
 @pytest.mark.parametrize(("task_launcher_cfg", "extra_flags"), [({}, ["-m", "hydra/launcher=cohort"])])
 class TestApps(IntegrationTestSuite):
     """Whole apps, which find the plugin by themselves."""
@@ -100,7 +108,7 @@ class Together(Owner):
 
 
 @pytest.fixture
-def composed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[list[str]]]:
+def composed(monkeypatch: pytest.MonkeyPatch, hydra_restore_singletons: None) -> Iterator[list[list[str]]]:
     """Note what the loader composes for a sweep."""
     register_resolvers()
     with initialize_config_dir(str(conf_directory()), version_base="1.3"):
@@ -166,6 +174,33 @@ def test_each_job_has_a_folder(composed: list[list[str]], tmp_path: Path) -> Non
     folders = [done.hydra_cfg.hydra.runtime.output_dir for done in returns if done.hydra_cfg is not None]
     assert len(set(folders)) == 3
     assert all(Path(folder).is_dir() and Path(folder).is_relative_to(tmp_path) for folder in folders)
+
+
+def test_between_jobs_the_log_is_hydras(
+    composed: list[list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = logging.getLogger()
+    monkeypatch.setattr(root, "handlers", [])
+    monkeypatch.setattr(root, "level", root.level)
+
+    def whose_log() -> str:
+        formatter = root.handlers[0].formatter
+        assert formatter is not None
+        return "Hydra's" if "[HYDRA]" in str(formatter._fmt) else "the job's"
+
+    class Watching(Together):
+        def run(self, config: DictConfig) -> int:
+            self.events.append(whose_log())
+            return 0
+
+        def run_together(self, configs: list[DictConfig], **_: object) -> Iterator[int]:
+            for index in self.order:
+                self.events.append(whose_log())
+                yield index
+
+    owner = Watching([2, 0, 1])
+    launch(owner, tmp_path, "hydra/hydra_logging=default", "hydra/job_logging=stdout")
+    assert owner.events == ["Hydra's", "the job's"] * 3
 
 
 def test_a_job_that_never_gets_ready_is_an_error(composed: list[list[str]], tmp_path: Path) -> None:

@@ -1,0 +1,60 @@
+"""The development rows of a split: all that anything but the final test ever sees of a source."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from overfit_lab.config import Problem
+from overfit_lab.data.source import Source
+from overfit_lab.data.split import Rows, Split
+
+
+class Stream(NamedTuple):
+    """The randomness of a fit: fits of one stream see the same rows in the same order, in whatever configuration."""
+
+    seed: int
+    repeat: int
+    fold: int
+
+
+@dataclass(frozen=True, eq=False)
+class DevelopmentFold:
+    """A fold whose row numbers count development rows, from 0."""
+
+    repeat: int
+    fold: int
+    train: Rows
+    val: Rows
+
+
+@dataclass(frozen=True, eq=False)
+class DevelopmentRows:
+    """What is left of a source once its test rows are sealed away.
+
+    Args:
+        problem: The problem type.
+        x: `rows x features`.
+        y: `rows` or `rows x targets`.
+        rows: `rows`, their numbers in the source.
+        folds: How they are cut.
+    """
+
+    problem: Problem
+    x: NDArray[np.float64]
+    y: NDArray[Any]
+    rows: Rows
+    folds: tuple[DevelopmentFold, ...]
+
+
+def seal(source: Source, split: Split) -> DevelopmentRows:
+    """Copy the development rows out of a source; the test rows stay behind."""
+    rows = split.development
+    folds = tuple(
+        DevelopmentFold(f.repeat, f.fold, np.searchsorted(rows, f.train), np.searchsorted(rows, f.val))
+        for f in split.folds
+    )
+    return DevelopmentRows(source.problem, source.x[rows], source.y[rows], rows, folds)

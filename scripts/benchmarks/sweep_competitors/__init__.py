@@ -1,0 +1,1 @@
+"""Programs that train the same grid as `scripts/bench sweep`, each in the way of its own tool."""
