@@ -4,23 +4,12 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import torch
-
-from overfit_lab.config import Config, ModelConfig, config_id
-from overfit_lab.data.datamodule import CohortDataModule, DevelopmentRows, Stream, seal
-from overfit_lab.model import initialise
-from overfit_lab.objective import make_penalty
+from overfit_lab.config import Config, config_id
+from overfit_lab.data.development import Stream
 from overfit_lab.plan import Plan
 from overfit_lab.records import SCHEMA_VERSION, CohortRecord, StudyFiles
-from overfit_lab.training.history import History, LossStorage, join, plan_storage
-from overfit_lab.training.module import CohortModule
-from overfit_lab.training.runner import train
-from overfit_lab.training.stack import stack
-
-Listener = Callable[[History], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,92 +105,3 @@ class Cohort:
     def end(self) -> None:
         """Remove what was written down, and the checkpoints: the runs are saved, or are to start afresh."""
         self.study.end(self.name)
-
-
-@dataclass(frozen=True, eq=False)
-class Trained:
-    """What has become of a cohort.
-
-    Args:
-        development: The rows that it was trained and validated on.
-        history: Of all its members, in the order of `Cohort.streams` and `Cohort.configurations`.
-        storage: Which validation losses were kept.
-        device: What it was trained on.
-    """
-
-    development: DevelopmentRows
-    history: History
-    storage: LossStorage
-    device: torch.device
-
-
-def train_cohort(cohort: Cohort, listeners: Sequence[Listener] = ()) -> Trained:
-    """Train a cohort to its horizon, each part from its checkpoint where there is one.
-
-    Args:
-        cohort: What to train.
-        listeners: Called with the history after each measured epoch; at the end, where there are several parts.
-    """
-    plan = cohort.plans[0]
-    development = seal(plan.source, plan.split)
-    folds = development.folds
-    storage = plan_storage(
-        plan.config.training.epochs, [(f.repeat, f.fold) for f in folds], [len(f.val) for f in folds]
-    )
-    cohort.begin()
-    alone = len(cohort.parts) == 1
-    histories = []
-    for part, streams in enumerate(cohort.parts):
-        data = _data(plan.config, development, streams)
-        module = _module(cohort, streams, storage, listeners if alone else ())
-        histories.append(
-            train(
-                module,
-                data,
-                training=plan.config.training,
-                trainer=plan.config.trainer,
-                checkpoint=cohort.study.checkpoint(cohort.name, part),
-                keep=not alone,
-            )
-        )
-        device = module.trained_on
-    history = join(histories)
-    if not alone:
-        for listener in listeners:
-            for so_far in history.epoch_by_epoch():
-                listener(so_far)
-    return Trained(development, history, storage, device)
-
-
-def _data(config: Config, development: DevelopmentRows, streams: Sequence[Stream]) -> CohortDataModule:
-    return CohortDataModule(
-        development,
-        streams,
-        batch_size=config.training.batch_size,
-        max_train_rows_measured=config.training.max_train_rows_measured,
-        scale_inputs=config.data.scale_inputs,
-        scale_targets=config.data.scale_targets,
-        dtype=torch.float64 if config.trainer.precision == "64-true" else torch.float32,
-    )
-
-
-def _module(
-    cohort: Cohort, streams: Sequence[Stream], storage: LossStorage, listeners: Sequence[Listener]
-) -> CohortModule:
-    plan, configurations = cohort.plans[0], list(cohort.configurations.values())
-    sizes = plan.source.features, plan.source.outputs
-    models: dict[str, ModelConfig] = {c.model.model_dump_json(by_alias=True): c.model for c in configurations}
-    networks = []
-    for s in streams:
-        # Configurations of one model start from the same weights.
-        own = {key: initialise(m, *sizes, seed=s.seed, repeat=s.repeat, fold=s.fold) for key, m in models.items()}
-        networks.append([own[c.model.model_dump_json(by_alias=True)] for c in configurations])
-    return CohortModule(
-        stack(networks, plan.form.form),
-        plan.task,
-        [c.optimizer for c in configurations],
-        [make_penalty(c.penalty) for c in configurations],
-        plan.weights,
-        storage,
-        listeners,
-    )

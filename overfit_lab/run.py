@@ -14,15 +14,16 @@ from numpy.typing import NDArray
 from overfit_lab import config as cfg
 from overfit_lab.analysis.onset import Onset, estimate_onset
 from overfit_lab.analysis.pooling import pool_rows
-from overfit_lab.cohort import Cohort, Listener, Trained, train_cohort
-from overfit_lab.data.datamodule import Stream
+from overfit_lab.cohort import Cohort
+from overfit_lab.data.development import Stream
 from overfit_lab.data.source import Source
 from overfit_lab.data.split import Split
 from overfit_lab.environment import describe_environment, device_name
 from overfit_lab.model import count_parameters
 from overfit_lab.records import SCHEMA_VERSION, FitRecord, RunRecord, Status, ValLoss, ValLosses
+from overfit_lab.train import Trained, train_cohort
 from overfit_lab.training.events import CohortEvents, RunMembers
-from overfit_lab.training.history import History
+from overfit_lab.training.history import History, Listener
 
 
 def execute(

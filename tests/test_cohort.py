@@ -11,12 +11,13 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from overfit_lab.cohort import Cohort, Trained, train_cohort
+from overfit_lab.cohort import Cohort
 from overfit_lab.config import Config
-from overfit_lab.data.datamodule import Stream
+from overfit_lab.data.development import Stream
 from overfit_lab.plan import Plan
 from overfit_lab.records import CohortRecord
-from overfit_lab.training import History
+from overfit_lab.train import Trained, train_cohort
+from overfit_lab.training.history import History
 from tests.launch.plans import grid, ids
 
 Configure = Callable[..., Config]
@@ -167,6 +168,15 @@ def test_what_is_written_down_while_it_trains(
     second.end()
 
 
+@pytest.mark.xfail(reason="what a kill leaves of a file that was being written begins with a dot")
+def test_what_was_half_written_goes_too(config: Configure) -> None:
+    cohort = Cohort(tuple(grid(small(config), seed=[0])))
+    cohort.begin()
+    (cohort.study.cohorts / f".{cohort.name}.0.ckpt.12345.partial").write_bytes(b"half")
+    cohort.end()
+    assert not cohort.study.cohorts.exists()
+
+
 Heard = list[tuple[int, NDArray[np.float64]]]
 
 
@@ -197,8 +207,8 @@ def test_in_parts_as_at_once(config: Configure, precision: str, tolerance: float
             ours, theirs = parts.history.curve(split, metric), whole.history.curve(split, metric)
             assert ours.shape == theirs.shape
             np.testing.assert_allclose(ours, theirs, rtol=tolerance, atol=tolerance, err_msg=f"{split} {metric}")
-        for ours, theirs in zip(parts.history.val_losses, whole.history.val_losses, strict=True):
-            for own, same in zip(ours, theirs, strict=True):
+        for losses, others in zip(parts.history.val_losses, whole.history.val_losses, strict=True):
+            for own, same in zip(losses, others, strict=True):
                 np.testing.assert_allclose(own, same, rtol=1e-5, atol=1e-6)
         # They are all different: agreement says something.
         assert len({round(float(v), 6) for v in whole.history.curve("val", "loss")[..., -1].ravel()}) == 24
@@ -207,7 +217,10 @@ def test_in_parts_as_at_once(config: Configure, precision: str, tolerance: float
             np.testing.assert_allclose(ours, theirs, rtol=tolerance, atol=tolerance)
 
 
-@pytest.mark.xfail(reason="a checkpoint of the last epoch leaves nothing to train, and then trained_on is missing")
+@pytest.mark.xfail(
+    raises=AttributeError,
+    reason="a checkpoint of the last epoch leaves nothing to train, and then trained_on is missing",
+)
 def test_parts_that_are_done_are_not_trained_again(config: Configure) -> None:
     """An interruption in the last part leaves the checkpoints of those before it."""
     plans = grid(small(config), seed=[0, 1])

@@ -3,6 +3,7 @@
 A loss curve bends as fast in log epoch near epoch 3 as near epoch 80, so one bandwidth on that axis fits all.
 """
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -76,7 +77,13 @@ def select_smoother(epochs: Array, loss: Array, bandwidths: Sequence[float] = BA
         left_out = (loss - smoother @ loss) / (1 - np.diag(smoother))
         return float(np.mean(left_out[near] ** 2))
 
-    return min((local_linear(epochs, bandwidth) for bandwidth in bandwidths), key=error)
+    return min(_smoothers(epochs.astype(np.float64).tobytes(), tuple(bandwidths)), key=error)
+
+
+@functools.lru_cache(maxsize=8)
+def _smoothers(epochs: bytes, bandwidths: tuple[float, ...]) -> tuple[Array, ...]:
+    # Every curve of a study is measured at the same epochs.
+    return tuple(local_linear(np.frombuffer(epochs), bandwidth) for bandwidth in bandwidths)
 
 
 def ar1_correlation(epochs: Array, phi: float) -> Array:
@@ -115,9 +122,15 @@ def estimate_phi(epochs: Array, loss: Array, smoother: Array, floor: float = PHI
         between = (variance[1:] + variance[:-1]) / 2
         return float(np.diag(covariance, 1)[pair].sum() / between[pair].sum())
 
+    def expected(phi: float) -> float:
+        return lag_one(remove_trend @ ar1_correlation(epochs, phi) @ remove_trend.T)
+
+    observed = lag_one(np.outer(residual, residual))
+    # More autocorrelation before the smoother leaves more behind it, so most curves need one comparison.
+    if observed <= expected(floor):
+        return floor
     grid = np.linspace(0, MAX_PHI, 17)
-    expected = [lag_one(remove_trend @ ar1_correlation(epochs, phi) @ remove_trend.T) for phi in grid]
-    return max(floor, float(np.interp(lag_one(np.outer(residual, residual)), expected, grid)))
+    return max(floor, float(np.interp(observed, [expected(phi) for phi in grid], grid)))
 
 
 def jitter_sd(epochs: Array, loss: Array, phi: float = PHI) -> Array:

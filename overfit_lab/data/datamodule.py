@@ -16,7 +16,7 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor
 
 from overfit_lab.data.batches import Batch, BatchLoader
-from overfit_lab.data.development import DevelopmentFold, DevelopmentRows, Stream, seal as seal
+from overfit_lab.data.development import DevelopmentFold, DevelopmentRows, Stream
 from overfit_lab.data.scaling import Scaling, fit_scaling, no_scaling
 from overfit_lab.data.split import Rows
 from overfit_lab.seeding import derive_seed

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import torch
 from hydra.conf import HydraConf
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from overfit_lab.cohort import Cohort, Listener
 from overfit_lab.config import Config, parse, run_id
 from overfit_lab.errors import UserError, first_line
 from overfit_lab.plan import Plan
 from overfit_lab.records import RunRecord
-from overfit_lab.run import execute
 
 
 @dataclass(frozen=True)
@@ -43,6 +40,19 @@ class Outcome:
     overrides: tuple[str, ...]
     record: RunRecord | None = None
     error: str | None = None
+
+
+def finish(
+    plan: Plan,
+    overrides: Sequence[str],
+    status: Literal["trained", "present", "failed"],
+    *,
+    record: RunRecord | None = None,
+    error: str | None = None,
+) -> Outcome:
+    """Say what became of a run."""
+    study = plan.config.study
+    return Outcome(status, study.directory, study.report, plan.run_id, tuple(overrides), record, error)
 
 
 def config_of(composed: DictConfig) -> Config:
@@ -94,66 +104,13 @@ def present(plan: Plan, overrides: Sequence[str]) -> Outcome | None:
     Raises:
         UserError: The record cannot be read.
     """
-    return _outcome(plan, overrides, "present", record=plan.files.load()) if plan.files.record.is_file() else None
-
-
-def train_runs(
-    cohort: Cohort, overrides: Mapping[str, Sequence[str]], command: str, listeners: Sequence[Listener] = ()
-) -> list[Outcome]:
-    """Train a cohort; if it fails, its halves, so that a run fails for itself alone.
-
-    A run that fails leaves `failure.json` and an outcome, not an exception: the others are not its fault.
-
-    Args:
-        cohort: Prepared runs that are not finished.
-        overrides: For each run by its id, what the command line changed.
-        command: The whole command line.
-        listeners: Called with the history after each measured epoch.
-
-    Raises:
-        UserError: The study has become another one meanwhile.
-        OSError: Nothing can be written.
-    """
-    try:
-        records = execute(cohort, overrides=overrides, command=command, listeners=listeners)
-    except (UserError, OSError):
-        raise
-    except Exception as error:
-        # Its weights may come from code that is being mended: the next try starts from scratch.
-        cohort.end()
-        halves = cohort.halves(smaller=_is_out_of_memory(error))
-        if not halves:
-            return [fail(plan, overrides[plan.run_id], error) for plan in cohort.plans]
-    else:
-        return [
-            _outcome(plan, overrides[plan.run_id], "trained", record=record)
-            for plan, record in zip(cohort.plans, records, strict=True)
-        ]
-    # Not inside the handler, where the error's frames hold on to the memory that ran out.
-    return [outcome for half in halves for outcome in train_runs(half, overrides, command, listeners)]
+    return finish(plan, overrides, "present", record=plan.files.load()) if plan.files.record.is_file() else None
 
 
 def fail(plan: Plan, overrides: Sequence[str], error: Exception) -> Outcome:
     """Write down that a run has failed, and why."""
     values = plan.config.model_dump(by_alias=True, mode="json")
-    return _outcome(plan, overrides, "failed", error=plan.files.save_failure(plan.run_id, values, error).error)
-
-
-def _outcome(
-    plan: Plan,
-    overrides: Sequence[str],
-    status: Literal["trained", "present", "failed"],
-    *,
-    record: RunRecord | None = None,
-    error: str | None = None,
-) -> Outcome:
-    study = plan.config.study
-    return Outcome(status, study.directory, study.report, plan.run_id, tuple(overrides), record, error)
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    # torch's allocator on the CPU has no exception of its own.
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    return finish(plan, overrides, "failed", error=plan.files.save_failure(plan.run_id, values, error).error)
 
 
 def command_line() -> str:

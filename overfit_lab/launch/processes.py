@@ -15,7 +15,7 @@ def process_context() -> Any:  # noqa: ANN401 - one of two classes of multiproce
     """Return the context that workers are started in."""
     context = multiprocessing.get_context(_METHOD)
     if _METHOD == "forkserver":
-        context.set_forkserver_preload(["overfit_lab.launch.workers"])
+        context.set_forkserver_preload(["overfit_lab.launch.workers", "overfit_lab.launch.training"])
     return context
 
 

@@ -14,7 +14,7 @@ from overfit_lab.config import run_id
 from overfit_lab.errors import UserError
 from overfit_lab.launch.display import Display
 from overfit_lab.launch.grouping import cost, form_cohorts
-from overfit_lab.launch.job import Outcome, command_line, config_of, overrides_of, present, train_runs
+from overfit_lab.launch.job import Outcome, command_line, config_of, overrides_of, present
 from overfit_lab.launch.machine import describe_machine, devices_for
 from overfit_lab.launch.workers import Progress, train_in_workers
 from overfit_lab.plan import Plan, prepare
@@ -74,6 +74,9 @@ class Session:
         plan, overrides = self._prepare(composed), overrides_of(hydra)
         outcome = self._ready.pop(plan.run_id, None) or present(plan, overrides)
         if outcome is None:
+            # Lightning takes seconds to import, and a sweep that trains in processes of their own needs it only there.
+            from overfit_lab.launch.training import train_runs
+
             self.display.announce(plan, verbose=bool(hydra.verbose))
 
             def show_epoch(history: History) -> None:

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from overfit_lab.cohort import Cohort
 from overfit_lab.config import Config
 from overfit_lab.errors import UserError
-from overfit_lab.launch.job import Outcome, fail, train_runs
+from overfit_lab.launch.job import Outcome, fail
 from overfit_lab.launch.machine import cores
 from overfit_lab.launch.processes import process_context
 from overfit_lab.plan import prepare
@@ -154,6 +154,9 @@ def _serve(line: Connection, device: str | None, threads: int) -> None:
 
 
 def _answer(request: _Request, line: Connection) -> list[Outcome] | BaseException:
+    # Imported before this process was forked; the one that leads it does without, as Lightning takes seconds.
+    from overfit_lab.launch.training import train_runs
+
     try:
         cohort = Cohort(tuple(prepare(config) for config in request.configs), request.max_fits)
         return train_runs(cohort, request.overrides, request.command, [lambda history: line.send(history.epochs)])

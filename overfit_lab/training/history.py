@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from overfit_lab.data.datamodule import Stream
+from overfit_lab.data.development import Stream
 from overfit_lab.seeding import numpy_generator
 
 # More values than this for one member are kept as block means, and more epochs than this log-spaced.
@@ -163,6 +163,9 @@ class History:
         keys = {tuple(name.split("/")): value for name, value in state["curves"].items()}
         self.curves = {(split, metric): list(value) for (split, metric), value in keys.items()}
         self.val_losses, self.diverged_at = state["val_losses"], state["diverged_at"]
+
+
+Listener = Callable[[History], None]
 
 
 def join(histories: Sequence[History]) -> History:

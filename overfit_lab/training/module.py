@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import lightning as L
@@ -14,7 +14,7 @@ from overfit_lab.data.batches import Batch
 from overfit_lab.data.datamodule import CohortDataModule
 from overfit_lab.objective.penalty import Penalty, add_penalty_gradient, penalty_per_member, stack_strengths
 from overfit_lab.task.task import Task
-from overfit_lab.training.history import History, LossStorage
+from overfit_lab.training.history import History, Listener, LossStorage
 from overfit_lab.training.measure import measure
 from overfit_lab.training.noise import NoiseSource
 from overfit_lab.training.optimizers import make_optimizer
@@ -47,7 +47,7 @@ class CohortModule(L.LightningModule):
         penalties: Sequence[Penalty],
         weights: frozenset[str],
         storage: LossStorage,
-        listeners: Sequence[Callable[[History], None]] = (),
+        listeners: Sequence[Listener] = (),
     ) -> None:
         super().__init__()
         self.automatic_optimization = False

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from overfit_lab.data.datamodule import Stream
+from overfit_lab.data.development import Stream
 from overfit_lab.seeding import derive_seed, torch_generator
 from overfit_lab.training.stack import Noise, StackedNetwork
 

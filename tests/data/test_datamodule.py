@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from sklearn.preprocessing import StandardScaler
 
 from overfit_lab.config import HoldoutSplit, KFoldSplit, Problem
-from overfit_lab.data import CohortDataModule, Source, Split, make_split
-from overfit_lab.data.datamodule import Stream, seal
+from overfit_lab.data import Source, Split, make_split
+from overfit_lab.data.datamodule import CohortDataModule
+from overfit_lab.data.development import Stream, seal
 
 PROPERTY = settings(max_examples=50, deadline=None, derandomize=True, database=None)
 

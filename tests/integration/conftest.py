@@ -46,10 +46,12 @@ def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capture
 
 
 def start(folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
-    """Start a command in a process of its own."""
+    """Start a command in a process of its own, which leads a group as it does on a terminal."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     pipe = subprocess.PIPE
-    return subprocess.Popen([*COMMAND, *arguments], cwd=folder, stdout=pipe, stderr=pipe, env=environment)
+    return subprocess.Popen(
+        [*COMMAND, *arguments], cwd=folder, stdout=pipe, stderr=pipe, env=environment, start_new_session=True
+    )
 
 
 def run_command(folder: Path, *arguments: str) -> Result:

@@ -6,7 +6,6 @@ import itertools
 import os
 import signal
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -80,8 +79,3 @@ class Ballast(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x) + 0 * self.ballast.bias[:1]
-
-
-def files_of(plan: Plan) -> Path:
-    """Return a run's directory."""
-    return plan.files.directory

@@ -16,6 +16,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
+from hydra.errors import ConfigCompositionException
 from hydra.test_utils.launcher_common_tests import IntegrationTestSuite, LauncherTestSuite
 from hydra.test_utils.test_utils import SweepTaskFunction
 from hydra.types import HydraContext, RunMode
@@ -127,15 +128,15 @@ def composed(monkeypatch: pytest.MonkeyPatch, hydra_restore_singletons: None) ->
 JOBS = [["model.width=10"], ["model.width=11"], ["model.width=12"]]
 
 
-def launch(owner: Owner, root: Path, *overrides: str) -> Sequence[JobReturn]:
-    """Launch three jobs, with numbers from 5, by the launcher that conf/ names."""
+def launch(owner: Owner, root: Path, *overrides: str, jobs: Sequence[Sequence[str]] = JOBS) -> Sequence[JobReturn]:
+    """Launch jobs, with numbers from 5, by the launcher that conf/ names."""
     loader: ConfigLoader = GlobalHydra.instance().config_loader()
     master = loader.load_configuration("config", [f"study.root={root}", *overrides], RunMode.MULTIRUN)
     launcher = Plugins.instance().instantiate_launcher(
         HydraContext(config_loader=loader, callbacks=Callbacks()), owner.run, master
     )
     assert type(launcher).__name__ == "CohortLauncher"
-    return launcher.launch([[*job, f"study.root={root}"] for job in JOBS], initial_job_idx=5)
+    return launcher.launch([[*job, f"study.root={root}"] for job in jobs], initial_job_idx=5)
 
 
 def test_jobs_are_run_as_they_get_ready_and_returned_in_their_order(composed: list[list[str]], tmp_path: Path) -> None:
@@ -166,6 +167,16 @@ def test_a_job_that_fails_does_not_end_the_others(composed: list[list[str]], tmp
     returns = launch(Together([1, 2, 0], failing=11), tmp_path)
     assert [done.status for done in returns] == [JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.COMPLETED]
     with pytest.raises(ValueError, match="as it should"):
+        _ = returns[1].return_value
+
+
+def test_a_job_that_cannot_be_composed_does_not_end_the_others(composed: list[list[str]], tmp_path: Path) -> None:
+    owner = Together([1, 0])
+    returns = launch(owner, tmp_path, jobs=[JOBS[0], ["model.wdith=3"], JOBS[2]])
+    assert owner.events[0].endswith("jobs ['5', '7']")
+    assert [done.status for done in returns] == [JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.COMPLETED]
+    assert [returns[0].return_value, returns[2].return_value] == [10, 12]
+    with pytest.raises(ConfigCompositionException, match=r"model\.wdith"):
         _ = returns[1].return_value
 
 

@@ -1,10 +1,12 @@
+from typing import get_args
+
 import pytest
 import torch
 from torch import Tensor, nn
 
-from overfit_lab.config import CustomModel, LinearModel, MLPModel
+from overfit_lab.config import Activation, CustomModel, LinearModel, MLPModel
 from overfit_lab.errors import UserError
-from overfit_lab.model import MLP, Linear, build_network, count_parameters, initialise
+from overfit_lab.model import MLP, Linear, build_network, count_parameters, initialise, stackable_shape
 
 LINEAR = LinearModel(_target_="overfit_lab.model.Linear")
 
@@ -76,8 +78,8 @@ def test_linear_model() -> None:
 @pytest.mark.parametrize(
     ("config", "parameters", "layers"),
     [
-        (mlp(), 4 * 5 + 5 + 30 + 15 + 3, ["Linear", "Tanh", "Linear", "Tanh", "Linear"]),
-        (mlp(width=2, depth=1, activation="quadratic"), 10 + 9, ["Linear", "Quadratic", "Linear"]),
+        (mlp(), 4 * 5 + 5 + 30 + 15 + 3, ["Linear", "Tanh", "Dropout"] * 2 + ["Linear"]),
+        (mlp(width=2, depth=1, activation="quadratic"), 10 + 9, ["Linear", "Quadratic", "Dropout", "Linear"]),
         (mlp(width=1, depth=1, activation="gelu", dropout=0.25), 5 + 6, ["Linear", "GELU", "Dropout", "Linear"]),
     ],
 )
@@ -86,7 +88,7 @@ def test_mlp_model(config: MLPModel, parameters: int, layers: list[str]) -> None
     assert type(network) is MLP
     assert [type(module).__name__ for module in network] == layers
     assert count_parameters(network) == parameters
-    assert [m.p for m in network if isinstance(m, nn.Dropout)] == [config.dropout] * (config.dropout > 0)
+    assert [m.p for m in network if isinstance(m, nn.Dropout)] == [config.dropout] * config.depth
 
 
 @pytest.mark.parametrize(("arguments", "hidden"), [({}, 2), ({"hidden": 6}, 6)])
@@ -177,6 +179,35 @@ def test_dropout_and_activation_do_not_change_the_initial_weights() -> None:
     plain = weights(initialise(mlp(), 4, 3, seed=0, repeat=0, fold=0))
     for config in (mlp(dropout=0.5), mlp(activation="relu")):
         assert weights(initialise(config, 4, 3, seed=0, repeat=0, fold=0)) == plain
+
+
+@pytest.mark.parametrize("activation", get_args(Activation))
+def test_widths_share_a_stack_where_the_activation_maps_0_to_0(activation: Activation) -> None:
+    network = build_network(mlp(activation=activation), 4, 3)
+    keeps_0 = bool((network[1](torch.zeros(1)) == 0).item())  # type: ignore[index]
+    shapes = {stackable_shape(mlp(activation=activation, width=width)) for width in (1, 5, 8)}
+    assert (len(shapes) == 1) == keeps_0
+    assert keeps_0 == (activation != "sigmoid")
+
+
+def test_dropouts_share_a_stack_and_nothing_else_does() -> None:
+    assert stackable_shape(mlp(dropout=0.5)) == stackable_shape(mlp())
+    assert stackable_shape(mlp(activation="sigmoid", dropout=0.5)) == stackable_shape(mlp(activation="sigmoid"))
+    assert stackable_shape(custom("Bottleneck", hidden=3)) == stackable_shape(custom("Bottleneck", hidden=3))
+    shapes = [
+        stackable_shape(config)
+        for config in (
+            mlp(),
+            mlp(depth=3),
+            mlp(activation="relu"),
+            LINEAR,
+            custom("Bottleneck"),
+            custom("Bottleneck", hidden=3),
+            custom("Bottleneck", hidden=4),
+            custom("OneColumn", hidden=3),
+        )
+    ]
+    assert len(set(shapes)) == len(shapes)
 
 
 def test_initial_weights_are_spread_as_torch_does_by_default() -> None:

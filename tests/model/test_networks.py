@@ -91,9 +91,13 @@ def test_dropout_follows_every_activation(depth: int) -> None:
     assert [module.p for module in network if isinstance(module, nn.Dropout)] == [0.3] * depth
 
 
-def test_no_dropout_layer_without_dropout() -> None:
-    network = MLP(4, 2, width=5, depth=2, activation="tanh", dropout=0.0)
-    assert [type(module) for module in network] == [nn.Linear, nn.Tanh, nn.Linear, nn.Tanh, nn.Linear]
+def test_a_dropout_of_0_is_a_layer_too() -> None:
+    """Names do not depend on the rate: networks of any rate can be stacked."""
+    plain, drops = (MLP(4, 2, width=5, depth=2, activation="tanh", dropout=rate) for rate in (0.0, 0.5))
+    assert [type(module) for module in plain] == [nn.Linear, nn.Tanh, nn.Dropout] * 2 + [nn.Linear]
+    assert [name for name, _ in plain.named_parameters()] == [name for name, _ in drops.named_parameters()]
+    x = torch.randn(3, 4)
+    assert torch.equal(plain.train()(x), plain.eval()(x))
 
 
 def test_layers_of_equal_shape_do_not_share_weights() -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from overfit_lab.config import ElasticNetPenalty, L1Penalty, L2Penalty, NoPenalty
 from overfit_lab.objective import Penalty, make_penalty
-from overfit_lab.objective.penalty import penalty_per_member, stack_strengths
+from overfit_lab.objective.penalty import add_penalty_gradient, penalty_per_member, stack_strengths
 
 RNG = np.random.default_rng(0)
 # Two streams of three configurations; a matrix, a kernel, a vector and a scalar for each member.
@@ -106,6 +106,47 @@ def test_member_that_is_nan_leaves_the_gradients_of_the_others(shape: tuple[int,
     healthy = [[True, True, True], [True, True, False]]
     assert penalties.isfinite().tolist() == healthy
     assert weight.grad.reshape(2, 3, -1).isfinite().all(-1).tolist() == healthy
+
+
+PAIRS = [(None, STRENGTHS), (STRENGTHS, None), (STRENGTHS, [3.0, 0.0, 0.25]), (None, None)]
+
+
+@pytest.mark.parametrize("shapes", [SHAPES[:1], SHAPES[1:2], SHAPES[2:3], SHAPES[3:], SHAPES], ids=str)
+@pytest.mark.parametrize(("strengths_1", "strengths_2"), PAIRS, ids=["l2", "l1", "both", "none"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_what_is_added_to_a_gradient_is_that_of_the_penalty(
+    shapes: list[tuple[int, ...]],
+    strengths_1: list[float] | None,
+    strengths_2: list[float] | None,
+    dtype: torch.dtype,
+) -> None:
+    """Against autograd, and beside what is there already; a weight of 0 has no sign."""
+    rng = np.random.default_rng(1)
+    l1, l2 = (None if s is None else torch.tensor(s, dtype=dtype) for s in (strengths_1, strengths_2))
+    weights = [torch.tensor(rng.normal(size=shape), dtype=dtype) for shape in shapes]
+    for weight in weights:
+        weight[1, 1] = 0.0
+    there = [torch.tensor(rng.normal(size=shape), dtype=dtype) for shape in shapes]
+    leaves = [weight.clone().requires_grad_() for weight in weights]
+    if l1 is not None or l2 is not None:
+        penalty_per_member(leaves, l1, l2).sum().backward()  # type: ignore[no-untyped-call]
+    expected = [g if leaf.grad is None else g + leaf.grad for g, leaf in zip(there, leaves, strict=True)]
+    before, gradients = [weight.clone() for weight in weights], [g.clone() for g in there]
+    add_penalty_gradient(weights, gradients, l1, l2)
+    torch.testing.assert_close(gradients, expected, rtol=0, atol=1e-5 if dtype == torch.float32 else 1e-13)
+    assert all(torch.equal(weight, kept) for weight, kept in zip(weights, before, strict=True))
+
+
+def test_gradient_of_a_member_that_is_nan_stays_with_it() -> None:
+    weight, gradient = torch.ones(2, 3, 4), torch.zeros(2, 3, 4)
+    weight[1, 2] = torch.nan
+    add_penalty_gradient([weight], [gradient], torch.tensor([0.0, 1.0, 2.0]), torch.tensor([0.5, 0.0, 2.0]))
+    assert gradient[..., 0].tolist() == [[0.5, 1.0, 4.0], [0.5, 1.0, pytest.approx(torch.nan, nan_ok=True)]]
+
+
+def test_each_weight_needs_its_gradient() -> None:
+    with pytest.raises(ValueError, match="shorter"):
+        add_penalty_gradient([torch.ones(1, 1)] * 2, [torch.ones(1, 1)], None, torch.ones(1))
 
 
 @pytest.mark.parametrize(

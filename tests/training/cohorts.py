@@ -10,13 +10,15 @@ import torch
 
 from overfit_lab import config as cfg
 from overfit_lab.data import Source, Split, make_split
-from overfit_lab.data.datamodule import CohortDataModule, Stream, seal
+from overfit_lab.data.datamodule import CohortDataModule
+from overfit_lab.data.development import Stream, seal
 from overfit_lab.model import initialise
 from overfit_lab.objective import Penalty, penalised_names
 from overfit_lab.task import make_task
-from overfit_lab.training import CohortModule, History, stack, train
-from overfit_lab.training.history import plan_storage
-from overfit_lab.training.stack import Form
+from overfit_lab.training.history import History, plan_storage
+from overfit_lab.training.module import CohortModule
+from overfit_lab.training.runner import train
+from overfit_lab.training.stack import Form, stack
 
 ADAM = cfg.Adam(kind="adam", lr=0.01, beta1=0.9, beta2=0.999, eps=1e-8)
 
@@ -104,3 +106,8 @@ def make_cohort(
 def mlp(width: int, activation: cfg.Activation, dropout: float) -> cfg.MLPModel:
     """Describe a network of two hidden layers."""
     return cfg.MLPModel(_target_="overfit_lab.model.MLP", width=width, depth=2, activation=activation, dropout=dropout)
+
+
+def custom(name: str) -> cfg.CustomModel:
+    """Describe a network of `tests.training.networks`."""
+    return cfg.CustomModel.model_validate({"_target_": f"tests.training.networks.{name}"})

@@ -4,27 +4,78 @@ from __future__ import annotations
 
 import os
 import pickle
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from overfit_lab import config as cfg
 from overfit_lab.data import load_source
-from overfit_lab.training import History
-from tests.training.cohorts import Cohort, make_cohort
+from overfit_lab.objective import Penalty
+from overfit_lab.training.history import History
+from overfit_lab.training.runner import train
+from overfit_lab.training.stack import Form
+from tests.training.cohorts import Cohort, custom, make_cohort, mlp
+
+FORMS: tuple[Form, ...] = ("layered", "vmapped", "looped")
 
 
 class Interruption(Exception):
     """Stands for whatever ends a process in the middle of its training."""
 
 
-def _cohort(epochs: int = 8) -> Cohort:
+ADAMW = cfg.AdamW(kind="adamw", lr=0.01, beta1=0.9, beta2=0.999, eps=1e-8, decoupled_decay=0.1)
+
+
+def _plain(epochs: int = 8) -> Cohort:
     return make_cohort(load_source("wine"), dropout=0.3, epochs=epochs, checkpoint_seconds=0, precision="32-true")
 
 
-def _interrupt_at(epoch: int) -> Cohort:
-    cohort = _cohort()
+def _mixed(form: Form, dropout: float) -> Cohort:
+    """Optimizers, penalties and widths of their own."""
+    return make_cohort(
+        load_source("wine"),
+        penalties=[Penalty(0.0, 0.1), Penalty(0.01, 0.0), Penalty(0.0, 0.0)],
+        optimizers=[ADAMW, ADAMW, ADAMW.model_copy(update={"lr": 0.003, "decoupled_decay": 1.0})],
+        models=[mlp(width, "tanh", dropout) for width in (3, 8, 5)],
+        form=form,
+        epochs=4,
+        checkpoint_seconds=0,
+        precision="32-true",
+    )
+
+
+def _draws_and_keeps_statistics() -> Cohort:
+    return make_cohort(
+        load_source("wine"),
+        model=custom("Everything"),
+        form="looped",
+        epochs=4,
+        checkpoint_seconds=0,
+        seeds=(0,),
+        precision="32-true",
+    )
+
+
+def _in_float64() -> Cohort:
+    return make_cohort(load_source("wine"), dropout=0.3, epochs=4, checkpoint_seconds=0, precision="64-true")
+
+
+COHORTS: dict[str, Callable[[], Cohort]] = {
+    "layered": _plain,
+    **{f"mixed {form}": partial(_mixed, form, 0.3) for form in FORMS},
+    # Here a network has layers that drop nothing, and is given no noise.
+    **{f"mixed {form} without dropout": partial(_mixed, form, 0.0) for form in FORMS},
+    "draws and keeps statistics": _draws_and_keeps_statistics,
+    "float64": _in_float64,
+}
+
+
+def _interrupt_at(epoch: int, make: Callable[[], Cohort] = _plain) -> Cohort:
+    cohort = make()
 
     def interrupt(history: History) -> None:
         if history.epochs == epoch:
@@ -34,29 +85,68 @@ def _interrupt_at(epoch: int) -> Cohort:
     return cohort
 
 
-@pytest.mark.parametrize("epoch", [1, 2, 8])
-def test_a_resumed_cohort_is_bit_identical(epoch: int, tmp_path: Path) -> None:
+def _assert_identical(ours: History, theirs: History) -> None:
+    assert ours.curves.keys() == theirs.curves.keys()
+    for curve in ours.curves:
+        assert np.array_equal(ours.curve(*curve), theirs.curve(*curve)), curve
+    for own, other in zip(ours.val_losses, theirs.val_losses, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(own, other, strict=True))
+    assert ours.diverged_at is not None
+    assert theirs.diverged_at is not None
+    assert torch.equal(ours.diverged_at, theirs.diverged_at)
+
+
+@pytest.mark.parametrize(
+    ("name", "epoch"), [("layered", 1), ("layered", 2), ("layered", 8), *((name, 3) for name in COHORTS)]
+)
+def test_a_resumed_cohort_is_bit_identical(name: str, epoch: int, tmp_path: Path) -> None:
     """Interrupted while an epoch is measured: the checkpoint of the epoch before is the last one."""
-    undisturbed = _cohort().train(tmp_path / "a.ckpt")
+    make = COHORTS[name]
+    first = make()
+    undisturbed = first.train(tmp_path / "a.ckpt")
     path = tmp_path / "b.ckpt"
     with pytest.raises(Interruption):
-        _interrupt_at(epoch).train(path)
+        _interrupt_at(epoch, make).train(path)
     assert path.exists() == (epoch > 1)
 
     seen: list[int] = []
-    resumed_cohort = _cohort()
+    resumed_cohort = make()
     resumed_cohort.module.listeners = (lambda history: seen.append(history.epochs),)
     resumed = resumed_cohort.train(path)
-    assert seen == list(range(epoch, 9)) if epoch > 1 else list(range(9))
-    assert undisturbed.curves.keys() == resumed.curves.keys()
-    for split, metric in undisturbed.curves:
-        assert np.array_equal(undisturbed.curve(split, metric), resumed.curve(split, metric)), (split, metric)
-    for ours, theirs in zip(undisturbed.val_losses, resumed.val_losses, strict=True):
-        assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+    assert seen == list(range(epoch if epoch > 1 else 0, first.training.epochs + 1))
+    _assert_identical(undisturbed, resumed)
+    states = first.module.network.state_dict(), resumed_cohort.module.network.state_dict()
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(*(s.values() for s in states), strict=True))
+
+
+def test_a_checkpoint_that_is_kept_gives_the_history_at_once(tmp_path: Path) -> None:
+    """As parts of a cohort do that were trained before an interruption."""
+    path = tmp_path / "c.ckpt"
+    first = _plain(epochs=3)
+    trainer = cfg.TrainerConfig(accelerator="cpu", precision="32-true")
+    trained = train(first.module, first.data, training=first.training, trainer=trainer, checkpoint=path, keep=True)
+    assert [file.name for file in tmp_path.iterdir()] == ["c.ckpt"]
+    again, epochs = _plain(epochs=3), []
+    again.module.listeners = (lambda history: epochs.append(history.epochs),)
+    found = train(again.module, again.data, training=again.training, trainer=trainer, checkpoint=path, keep=True)
+    assert epochs == []
+    _assert_identical(trained, found)
+    assert torch.equal(first.module.network.flat, again.module.network.flat)
+    assert path.exists()
+
+
+def test_a_module_may_be_looked_at_before_it_is_trained(tmp_path: Path) -> None:
+    """What was computed before the fit, gradients included, changes nothing in it."""
+    looked_at = _plain(epochs=2)
+    looked_at.module.network.eval()(torch.zeros(6, 1, 13))
+    assert looked_at.module.network.gradients
+    looked_at.module.network.train()
+    found = looked_at.train(tmp_path / "a.ckpt")
+    _assert_identical(found, _plain(epochs=2).train(tmp_path / "b.ckpt"))
 
 
 def test_a_finished_cohort_leaves_no_checkpoint(tmp_path: Path) -> None:
-    _cohort(epochs=2).train(tmp_path / "c.ckpt")
+    _plain(epochs=2).train(tmp_path / "c.ckpt")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -68,8 +158,8 @@ class _Payload:
 def _is_set_aside(path: Path, capsys: pytest.CaptureFixture[str]) -> bool:
     """Train with a damaged file in place of the checkpoint: as from scratch, and the file is named and kept."""
     damaged = path.read_bytes()
-    found = _cohort().train(path).curve("val", "loss")
-    assert np.array_equal(found, _cohort().train(path.with_name("fresh.ckpt")).curve("val", "loss"))
+    found = _plain().train(path).curve("val", "loss")
+    assert np.array_equal(found, _plain().train(path.with_name("fresh.ckpt")).curve("val", "loss"))
     assert (
         f"{path} cannot be read as a checkpoint: set aside as c.damaged, training from scratch"
         in capsys.readouterr().err
@@ -101,10 +191,10 @@ def test_a_clusters_environment_and_checkpoints_of_lightnings_own_change_nothing
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    alone = _cohort(epochs=2).train(tmp_path / "a.ckpt").curve("val", "loss")
+    alone = _plain(epochs=2).train(tmp_path / "a.ckpt").curve("val", "loss")
     for name, value in {"SLURM_NTASKS": "4", "SLURM_JOB_ID": "1", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("SLURM_JOB_NAME", "job")
     torch.save({"foreign": 1}, tmp_path / "hpc_ckpt_1.ckpt")
     (tmp_path / "run").mkdir()
-    assert np.array_equal(alone, _cohort(epochs=2).train(tmp_path / "run" / "a.ckpt").curve("val", "loss"))
+    assert np.array_equal(alone, _plain(epochs=2).train(tmp_path / "run" / "a.ckpt").curve("val", "loss"))

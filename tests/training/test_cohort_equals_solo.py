@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from overfit_lab.data import load_source
 from overfit_lab.model import initialise
 from overfit_lab.objective import Penalty
 from overfit_lab.task.losses import Loss, Parts
-from overfit_lab.training import History
+from overfit_lab.training.history import History
 from overfit_lab.training.stack import Form
 from tests.reference import plain_loop
 from tests.training.cohorts import ADAM, Cohort, make_cohort, mlp
@@ -48,9 +49,9 @@ def _plain(
     biases: Parameters,
     *,
     decay: float = 0.0,
-    **settings: object,
+    **settings: Any,  # noqa: ANN401
 ) -> torch.optim.Optimizer:
-    return kind(_groups(weights, biases, decay), **settings)  # type: ignore[call-arg]
+    return kind(_groups(weights, biases, decay), **settings)
 
 
 # torch's own weight_decay stands for the L2 penalty: an implementation that shares nothing with ours.

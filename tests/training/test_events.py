@@ -19,8 +19,9 @@ from tensorboard.plugins.hparams import plugin_data_pb2
 
 from overfit_lab.data import load_source
 from overfit_lab.objective import Penalty
-from overfit_lab.training import History, events
+from overfit_lab.training import events
 from overfit_lab.training.events import CohortEvents, RunMembers
+from overfit_lab.training.history import History
 from tests.training.cohorts import make_cohort
 
 TAGS = {

@@ -10,11 +10,17 @@ import pytest
 import torch
 from sklearn.metrics import accuracy_score, log_loss
 
+from overfit_lab import config as cfg
 from overfit_lab.data import Source, load_source
 from overfit_lab.objective import Penalty
-from overfit_lab.training import CohortModule, History
 from overfit_lab.training import measure as measure_module
-from tests.training.cohorts import make_cohort
+from overfit_lab.training.history import History
+from overfit_lab.training.measure import measure
+from overfit_lab.training.module import CohortModule
+from overfit_lab.training.stack import Form, Noise
+from overfit_lab.training.stack.layered import LayeredNetwork
+from overfit_lab.training.stack.network import NO_NOISE
+from tests.training.cohorts import custom, make_cohort, mlp
 
 
 def test_curves_start_at_epoch_0_and_the_running_loss_has_its_own_name(tmp_path: Path) -> None:
@@ -23,13 +29,60 @@ def test_curves_start_at_epoch_0_and_the_running_loss_has_its_own_name(tmp_path:
     assert history.curve("train", "loss").shape == (6, 1, 5)
     assert history.curve("val", "loss").shape == (6, 1, 5)
     assert history.curve("train", "running_loss").shape == (6, 1, 4)
-    assert (history.curve("train", "penalty") > 0).all()
 
 
-def test_measured_losses_are_those_of_the_weights_in_eval_mode(tmp_path: Path) -> None:
+@pytest.mark.parametrize("form", ["layered", "vmapped"])
+def test_the_penalty_is_that_of_the_weights_at_each_epoch_from_0(form: Form, tmp_path: Path) -> None:
+    """By hand, from the weights as they are when a listener is told of the epoch; biases are free, padding adds 0."""
+    penalties = [Penalty(0.0, 0.3), Penalty(0.02, 0.1), Penalty(0.0, 0.0)]
+    models = [mlp(width, "tanh", 0.2) for width in (8, 3, 5)]
+    expected: list[np.ndarray] = []
+
+    def listen(history: History) -> None:
+        weights = [value for name, value in cohort.module.network.stacked_parameters().items() if "weight" in name]
+        assert len(weights) == 3
+        values = np.zeros((6, 3))
+        for stream, configuration in np.ndindex(6, 3):
+            flat = np.concatenate([w[stream, configuration].numpy().ravel() for w in weights])
+            own = penalties[configuration]
+            values[stream, configuration] = own.l1 * np.abs(flat).sum() + own.l2 / 2 * (flat**2).sum()
+        expected.append(values)
+
+    cohort = make_cohort(
+        load_source("wine"), epochs=3, penalties=penalties, models=models, listeners=[listen], form=form
+    )
+    history = cohort.train(tmp_path / "c.ckpt")
+    assert history.curve("train", "penalty").shape == (6, 3, 4)
+    np.testing.assert_allclose(history.curve("train", "penalty"), np.stack(expected, axis=-1), rtol=1e-12)
+    assert (history.curve("train", "penalty")[:, :2] > 0).all()
+    assert (history.curve("train", "penalty")[:, 2] == 0).all()
+
+
+def test_where_nothing_is_penalised_the_penalty_is_0(tmp_path: Path) -> None:
+    history = make_cohort(load_source("wine"), epochs=1).train(tmp_path / "c.ckpt")
+    assert history.curve("train", "penalty").tolist() == [[[0.0, 0.0]]] * 6
+
+
+def test_the_running_loss_is_the_mean_over_the_steps_of_an_epoch(tmp_path: Path) -> None:
+    """With a single step an epoch it is the train loss of the epoch before: no penalty in it."""
+    cohort = make_cohort(load_source("wine"), epochs=4, penalties=[Penalty(0.0, 0.3)], batch_size=1000)
+    history = cohort.train(tmp_path / "c.ckpt")
+    np.testing.assert_allclose(
+        history.curve("train", "running_loss"), history.curve("train", "loss")[..., :-1], rtol=1e-12
+    )
+    # With more steps it lags behind and lies in between.
+    slow = make_cohort(load_source("wine"), epochs=1, optimizer=cfg.SGD(kind="sgd", lr=0.01)).train(tmp_path / "d.ckpt")
+    running, loss = slow.curve("train", "running_loss")[..., 0], slow.curve("train", "loss")
+    assert ((loss[..., 1] < running) & (running < loss[..., 0])).all()
+
+
+@pytest.mark.parametrize("form", ["layered", "vmapped", "looped"])
+def test_measured_losses_are_those_of_the_weights_in_eval_mode(form: Form, tmp_path: Path) -> None:
     """Against scikit-learn on each member's own weights, by hand, in uneven folds: no dropout, no penalty."""
     penalties = [Penalty(0.0, 1.0), Penalty(0.0, 0.0)]
-    cohort = make_cohort(load_source("wine"), dropout=0.5, penalties=penalties, epochs=2, folds=4, metrics=["accuracy"])
+    cohort = make_cohort(
+        load_source("wine"), dropout=0.5, penalties=penalties, epochs=2, folds=4, metrics=["accuracy"], form=form
+    )
     assert len(set(cohort.data.val.sizes)) == 2
     history = cohort.train(tmp_path / "c.ckpt")
     weights = {name: value.detach().numpy() for name, value in cohort.module.network.stacked_parameters().items()}
@@ -61,11 +114,27 @@ def test_evaluation_consumes_no_random_numbers(tmp_path: Path, monkeypatch: pyte
     assert all(torch.equal(a, b) for a, b in zip(measured, unmeasured, strict=True))
 
 
-def test_training_leaves_the_global_generators_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["mlp", "Everything"])
+def test_training_leaves_the_global_generators_alone(name: str, tmp_path: Path) -> None:
+    """Even where a network draws from torch's own."""
     torch.manual_seed(5)
     before = torch.random.get_rng_state()
-    make_cohort(load_source("wine"), dropout=0.5, epochs=2).train(tmp_path / "c.ckpt")
+    if name == "mlp":
+        make_cohort(load_source("wine"), dropout=0.5, epochs=2).train(tmp_path / "c.ckpt")
+    else:
+        make_cohort(load_source("wine"), model=custom(name), form="looped", epochs=2).train(tmp_path / "c.ckpt")
     assert torch.equal(torch.random.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_measuring_leaves_the_mode_as_it_was(training: bool) -> None:
+    cohort = make_cohort(load_source("wine"), dropout=0.5)
+    network = cohort.module.network.double().train(training)
+    data = cohort.data
+    found = measure(network, cohort.module.task, data.val, data.fold_of_stream, data.target_scalings)
+    assert network.training == training
+    assert all(m.training == training for m in network.skeleton[0].modules())
+    assert [losses.shape[1] for losses in found.losses] == [data.val.sizes[fold] for fold in data.fold_of_stream]
 
 
 def test_measuring_in_chunks_is_measuring_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,8 +143,19 @@ def test_measuring_in_chunks_is_measuring_at_once(tmp_path: Path, monkeypatch: p
         return history.curve("val", "loss")
 
     whole = curve()
-    monkeypatch.setattr(measure_module, "CHUNK_ELEMENTS", 6 * 13 * 7)
+    passes: list[int] = []
+    forward = LayeredNetwork.forward
+
+    def count(self: LayeredNetwork, x: torch.Tensor, noise: Noise = NO_NOISE) -> torch.Tensor:
+        passes.append(x.shape[1])
+        return forward(self, x, noise)
+
+    monkeypatch.setattr(LayeredNetwork, "forward", count)
+    monkeypatch.setattr(measure_module, "CHUNK_ELEMENTS", {"cpu": 6 * 14 * 7})
+    monkeypatch.setattr(measure_module, "MIN_CHUNK_ROWS", 1)
     np.testing.assert_allclose(curve(), whole, rtol=1e-12)
+    assert max(passes) == 7
+    assert sum(passes) == 3 * (95 + 48)
 
 
 def test_metrics_are_in_the_targets_own_units(tmp_path: Path) -> None:

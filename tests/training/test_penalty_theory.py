@@ -39,10 +39,10 @@ def test_full_batch_descent_reaches_the_ridge_solution(outputs: int, tmp_path: P
     cohort = make_cohort(
         _regression(60, 4, outputs),
         model=cfg.LinearModel(_target_="overfit_lab.model.Linear"),
-        optimizer=PLAIN_SGD,
+        optimizer=cfg.SGD(kind="sgd", lr=0.3),
         penalties=[Penalty(0.0, alpha) for alpha in alphas],
         seeds=(0,),
-        epochs=1500,
+        epochs=500,
         batch_size=1000,
     )
     cohort.train(tmp_path / "c.ckpt")

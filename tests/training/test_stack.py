@@ -186,14 +186,14 @@ def _assert_members_are_themselves(
                 evaluated[s, c, :size], copy.deepcopy(alone).eval()(x[s, :size]).detach(), rtol=1e-12, atol=1e-12
             )
             loss = (expected**3 * weights[s, 0, :size]).sum() / 3
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             torch.testing.assert_close(losses[s, c], loss.detach(), rtol=1e-12, atol=1e-12)
             trained = {name: p for name, p in alone.named_parameters() if p.requires_grad}
             assert stacked.gradients.keys() == trained.keys()
             for name, p in trained.items():
                 gradient = torch.zeros_like(p) if p.grad is None else p.grad
                 ours = _cut(stacked.gradients[name][s, c], p.shape)
-                torch.testing.assert_close(ours, gradient, rtol=1e-12, atol=1e-12, msg=lambda m, n=name: f"{n}: {m}")
+                torch.testing.assert_close(ours, gradient, rtol=1e-12, atol=1e-12, msg=partial("{}: {}".format, name))
     return stacked
 
 
@@ -415,12 +415,13 @@ def _hooked(register: Callable[[nn.Module], object]) -> Make:
 
 class _Own(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x) + 1
+        mapped: Tensor = super().forward(x)
+        return mapped + 1
 
 
 class _OwnSequence(nn.Sequential):
     def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = super().forward(x)
+        logits: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
         return logits + 1
 
 

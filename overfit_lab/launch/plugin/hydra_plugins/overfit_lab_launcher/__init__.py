@@ -12,7 +12,7 @@ from pathlib import Path
 
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.core.config_store import ConfigStore
-from hydra.core.utils import JobReturn, configure_log, run_job, setup_globals
+from hydra.core.utils import JobReturn, JobStatus, configure_log, run_job, setup_globals
 from omegaconf import DictConfig, open_dict
 
 
@@ -69,11 +69,19 @@ class CohortLauncher(BasicLauncher):
         setup_globals()
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         Path(str(self.config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
-        jobs = enumerate(job_overrides, start=initial_job_idx)
-        configs = [self._compose(overrides, number) for number, overrides in jobs]
+        configs: list[DictConfig] = []
+        numbers: list[int] = []
         returns: dict[int, JobReturn] = {}
+        for number, overrides in enumerate(job_overrides):
+            try:
+                configs.append(self._compose(overrides, initial_job_idx + number))
+                numbers.append(number)
+            except Exception as error:
+                # One job's mistake is not the others': the sweeper is told, and judges.
+                returns[number] = JobReturn(overrides=overrides, status=JobStatus.FAILED)
+                returns[number].return_value = error
         for index in run_together(configs, max_fits=self.max_fits, workers=self.workers):
-            returns[index] = run_job(
+            returns[numbers[index]] = run_job(
                 hydra_context=self.hydra_context,
                 task_function=self.task_function,
                 config=configs[index],
@@ -82,7 +90,7 @@ class CohortLauncher(BasicLauncher):
             )
             # A job has a log of its own.
             configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
-        return [returns[index] for index in range(len(configs))]
+        return [returns[number] for number in range(len(job_overrides))]
 
     def _compose(self, overrides: Sequence[str], number: int) -> DictConfig:
         assert self.hydra_context is not None
