@@ -36,7 +36,8 @@ class Cohort:
         distinct = {config_id(plan.config): plan.config for plan in self.plans}
         if len(distinct) * len(self.seeds) != len(self.plans):
             raise ValueError("a cohort holds every configuration with every seed, each once")
-        return dict(sorted(distinct.items(), key=lambda item: item[1].optimizer.model_dump_json()))
+        # In an order of their own, as the name does not tell in which one they came.
+        return dict(sorted(distinct.items(), key=lambda item: (item[1].optimizer.model_dump_json(), item[0])))
 
     @functools.cached_property
     def streams(self) -> tuple[Stream, ...]:
@@ -60,7 +61,7 @@ class Cohort:
         """The horizon of each fit."""
         return self.plans[0].config.training.epochs
 
-    @property
+    @functools.cached_property
     def name(self) -> str:
         """Named by its content: the same cohort finds its checkpoint again."""
         text = f"{self.max_fits} {sorted(plan.run_id for plan in self.plans)}"

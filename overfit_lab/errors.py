@@ -17,3 +17,10 @@ class UserError(Exception):
 
     def __init__(self, message: str) -> None:
         super().__init__(" ".join(message.split()))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Say whether memory ran out, on the CPU or on a GPU."""
+    # By its name, as torch is not imported here; its allocator on the CPU has no exception of its own.
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    return bool(kinds & {"MemoryError", "OutOfMemoryError"}) or "can't allocate memory" in str(error)

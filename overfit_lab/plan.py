@@ -61,7 +61,7 @@ class Plan:
             config.trainer,
         )
 
-    @property
+    @functools.cached_property
     def run_id(self) -> str:
         """The run's name, by its content."""
         return cfg.run_id(self.config)

@@ -263,21 +263,32 @@ class StudyFiles:
         _write_record(self.cohorts / f"{cohort}.json", record)
 
     def begun(self) -> list[CohortRecord]:
-        """Read which cohorts were begun and not ended; one whose file is damaged is set aside, and begins afresh."""
+        """Read which cohorts were begun and can go on.
+
+        One whose file is damaged is set aside, and one of which a run is finished is forgotten: what is left of either
+        begins afresh.
+        """
         records = []
         for path in sorted(self.cohorts.glob("*.json")):
             try:
-                records.append(_read_record(path, CohortRecord))
+                record = _read_record(path, CohortRecord)
             except UserError as error:
                 aside = path.with_suffix(".damaged")
                 path.replace(aside)
                 print(f"overfit-lab: {error}; set aside as {aside.name}", file=sys.stderr)
+                continue
+            if any(self.run(run_id).record.is_file() for run_id in record.runs):
+                self.end(path.stem)
+            else:
+                records.append(record)
         return records
 
     def end(self, cohort: str) -> None:
         """Remove what is kept of a cohort while it trains."""
-        for path in self.cohorts.glob(f"{cohort}.*"):
-            path.unlink(missing_ok=True)
+        # What a kill leaves of a file that was being written begins with a dot.
+        for pattern in (f"{cohort}.*", f".{cohort}.*"):
+            for path in self.cohorts.glob(pattern):
+                path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             # Others may be training.
             self.cohorts.rmdir()

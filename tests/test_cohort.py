@@ -78,7 +78,6 @@ def test_name(config: Configure) -> None:
     assert len(names | {c.name for c in others}) == 5
 
 
-@pytest.mark.xfail(reason="configurations stand in the order in which the runs come, and the name does not say so")
 def test_one_name_is_one_layout(config: Configure) -> None:
     """A checkpoint holds members by their places and is found by the name."""
     plans = grid(small(config), penalty__alpha=[0.0, 1.0, 2.0])
@@ -168,7 +167,6 @@ def test_what_is_written_down_while_it_trains(
     second.end()
 
 
-@pytest.mark.xfail(reason="what a kill leaves of a file that was being written begins with a dot")
 def test_what_was_half_written_goes_too(config: Configure) -> None:
     cohort = Cohort(tuple(grid(small(config), seed=[0])))
     cohort.begin()
@@ -217,10 +215,6 @@ def test_in_parts_as_at_once(config: Configure, precision: str, tolerance: float
             np.testing.assert_allclose(ours, theirs, rtol=tolerance, atol=tolerance)
 
 
-@pytest.mark.xfail(
-    raises=AttributeError,
-    reason="a checkpoint of the last epoch leaves nothing to train, and then trained_on is missing",
-)
 def test_parts_that_are_done_are_not_trained_again(config: Configure) -> None:
     """An interruption in the last part leaves the checkpoints of those before it."""
     plans = grid(small(config), seed=[0, 1])

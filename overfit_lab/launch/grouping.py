@@ -50,12 +50,13 @@ def form_cohorts(
     """Group runs whose fits can be stacked, and cut the groups; the costliest cohort comes first.
 
     Args:
-        plans: The runs, each once.
+        plans: The runs, each once, of one study.
         machine: What they are formed for.
         max_fits: At most so many fits in a cohort.
         begun: Cohorts that were interrupted: where all their runs are asked for, they are formed again.
     """
-    missing = {plan.run_id: plan for plan in plans}
+    # In an order of their own: the same runs give the same cohorts, however they were typed.
+    missing = {plan.run_id: plan for plan in sorted(plans, key=lambda plan: plan.run_id)}
     again = []
     for record in begun:
         if missing.keys() >= set(record.runs):
@@ -78,6 +79,11 @@ def cost(plans: Sequence[Plan], machine: Machine) -> float:
     # A product with each weight, forwards and twice backwards; the measuring of each epoch adds about half of that.
     arithmetic = 1.5 * 6 * widest * plans[0].config.training.batch_size / machine.rate
     return machine.step + fits * (machine.fit + arithmetic)
+
+
+def threads_for(plans: Sequence[Plan], machine: Machine, most: int) -> int:
+    """Say how many threads the arithmetic of a cohort is worth; waking one costs small products more than it gives."""
+    return max(1, min(most, int((cost(plans, machine) - machine.step) / (2 * machine.step))))
 
 
 def _grids(plans: Iterable[Plan]) -> list[list[Plan]]:
@@ -160,7 +166,7 @@ def bytes_per_fit(plans: Sequence[Plan]) -> int:
     val_rows = max(len(fold.val) for fold in plan.split.folds)
     kept = 4 * epochs * (val_rows if epochs * val_rows <= MAX_VALUES else BLOCKS)
     # Streams hold the rows once more in the order of their batches.
-    data = 2 * rows * features * number // max(1, len(plans))
+    data = 2 * rows * features * number // len({config_id(p.config) for p in plans})
     return _bytes_of_state(plans) + activations + kept + data
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 from multiprocessing import forkserver
 from typing import Any
 
@@ -23,4 +24,8 @@ def warm_up() -> None:
     """Begin to import, in a process of its own, what every worker needs."""
     process_context()
     if _METHOD == "forkserver":
+        # Ctrl-C reaches every process of a terminal. That one minds it only when it has imported everything, unless it
+        # inherits that it need not.
+        minded = signal.signal(signal.SIGINT, signal.SIG_IGN)
         forkserver.ensure_running()
+        signal.signal(signal.SIGINT, minded)

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
@@ -13,12 +14,12 @@ from overfit_lab.cohort import Cohort
 from overfit_lab.config import run_id
 from overfit_lab.errors import UserError
 from overfit_lab.launch.display import Display
-from overfit_lab.launch.grouping import cost, form_cohorts
+from overfit_lab.launch.grouping import cost, form_cohorts, threads_for
 from overfit_lab.launch.job import Outcome, command_line, config_of, overrides_of, present
 from overfit_lab.launch.machine import describe_machine, devices_for
 from overfit_lab.launch.workers import Progress, train_in_workers
 from overfit_lab.plan import Plan, prepare
-from overfit_lab.records import StudyRecord
+from overfit_lab.records import StudyFiles, StudyRecord
 from overfit_lab.training.history import History
 
 
@@ -33,8 +34,8 @@ class Session:
         self.display = display
         self.outcomes: list[Outcome] = []
         self._plans: dict[str, Plan] = {}
-        # What `run_together` has trained and `run` has not returned yet.
-        self._ready: dict[str, Outcome] = {}
+        # What `run_together` has trained, by the folders of the runs.
+        self._ready: dict[Path, Outcome] = {}
 
     @property
     def studies_to_report(self) -> list[Path]:
@@ -72,7 +73,8 @@ class Session:
         """
         hydra = HydraConfig.get()
         plan, overrides = self._prepare(composed), overrides_of(hydra)
-        outcome = self._ready.pop(plan.run_id, None) or present(plan, overrides)
+        # A run that stands twice in a sweep is trained once, also if it fails.
+        outcome = self._ready.pop(plan.files.directory, None) or present(plan, overrides)
         if outcome is None:
             # Lightning takes seconds to import, and a sweep that trains in processes of their own needs it only there.
             from overfit_lab.launch.training import train_runs
@@ -82,7 +84,11 @@ class Session:
             def show_epoch(history: History) -> None:
                 self.display.progress(history.epochs / plan.config.training.epochs)
 
-            [outcome] = train_runs(Cohort((plan,)), {plan.run_id: overrides}, command_line(), [show_epoch])
+            cohort, machine = Cohort((plan,)), describe_machine([plan], workers=1)
+            torch.set_num_threads(threads_for(cohort.plans, machine, torch.get_num_threads()))
+            [outcome] = train_runs(cohort, {plan.run_id: overrides}, command_line(), [show_epoch])
+        if outcome.status == "failed":
+            self._ready[plan.files.directory] = outcome
         self.outcomes.append(outcome)
         self.display.finish(outcome)
         return outcome
@@ -101,9 +107,9 @@ class Session:
             The index of each job that is done, once: `run` then returns its outcome at once. A job that is a mistake
             comes first, and `run` says so; that the others are trained all the same is for the sweeper to judge.
         """
-        jobs: dict[str, list[int]] = defaultdict(list)
-        missing: dict[str, Plan] = {}
-        overrides: dict[str, list[str]] = {}
+        jobs: dict[Path, list[int]] = defaultdict(list)
+        studies: dict[Path, dict[Path, Plan]] = defaultdict(dict)
+        overrides: dict[Path, list[str]] = {}
         for index, job in enumerate(composed):
             try:
                 plan = self._prepare(job)
@@ -113,29 +119,31 @@ class Session:
             if plan.files.record.is_file():
                 yield index
                 continue
-            if plan.run_id not in missing:
-                missing[plan.run_id], overrides[plan.run_id] = plan, overrides_of(job.hydra)
+            folder = plan.files.directory
+            if not jobs[folder]:
+                studies[plan.study.directory][folder] = plan
+                overrides[folder] = overrides_of(job.hydra)
                 self.display.announce(plan, verbose=bool(job.hydra.verbose))
-            jobs[plan.run_id].append(index)
-        for outcome in self._train(list(missing.values()), overrides, max_fits, workers):
-            self._ready[outcome.run_id] = outcome
-            yield from jobs[outcome.run_id]
+            jobs[folder].append(index)
+        for missing in studies.values():
+            own = {plan.run_id: overrides[folder] for folder, plan in missing.items()}
+            for outcome in self._train(list(missing.values()), own, max_fits, workers):
+                folder = StudyFiles(outcome.study).run(outcome.run_id).directory
+                self._ready[folder] = outcome
+                yield from jobs[folder]
 
     def _train(
         self, plans: list[Plan], overrides: dict[str, list[str]], max_fits: int | None, workers: int | None
     ) -> Iterator[Outcome]:
-        if not plans:
-            return
+        """Train runs of one study."""
         machine, devices = describe_machine(plans, workers), devices_for(plans)
-        studies = {plan.study.directory: plan.study for plan in plans}
-        begun = [record for study in studies.values() for record in study.begun()]
-        cohorts = form_cohorts(plans, machine, max_fits=max_fits, begun=begun)
+        cohorts = form_cohorts(plans, machine, max_fits=max_fits, begun=plans[0].study.begun())
         whole = sum(cost(cohort.plans, machine) * cohort.epochs for cohort in cohorts)
-        done: dict[str, float] = {}
+        done: dict[Cohort, float] = {}
         self.display.progress(0)
-        for event in train_in_workers(cohorts, overrides, command_line(), devices=devices, workers=machine.workers):
+        for event in train_in_workers(cohorts, overrides, command_line(), devices=devices, machine=machine):
             if isinstance(event, Progress):
-                done[event.cohort.name] = cost(event.cohort.plans, machine) * event.epoch
+                done[event.cohort] = cost(event.cohort.plans, machine) * event.epoch
                 self.display.progress(min(1, sum(done.values()) / whole))
             else:
                 yield from event.outcomes

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Mapping, Sequence
 
-import torch
-
 from overfit_lab.cohort import Cohort
-from overfit_lab.errors import UserError
+from overfit_lab.errors import UserError, is_out_of_memory
 from overfit_lab.launch.job import Outcome, fail, finish
 from overfit_lab.run import execute
 from overfit_lab.training.history import Listener
@@ -37,7 +36,7 @@ def train_runs(
     except Exception as error:
         # Its weights may come from code that is being mended: the next try starts from scratch.
         cohort.end()
-        halves = cohort.halves(smaller=_is_out_of_memory(error))
+        halves = cohort.halves(smaller=is_out_of_memory(error))
         if not halves:
             return [fail(plan, overrides[plan.run_id], error) for plan in cohort.plans]
     else:
@@ -45,10 +44,7 @@ def train_runs(
             finish(plan, overrides[plan.run_id], "trained", record=record)
             for plan, record in zip(cohort.plans, records, strict=True)
         ]
-    # Not inside the handler, where the error's frames hold on to the memory that ran out.
+    # Not inside the handler, where the error's frames hold on to the memory that ran out; Trainer and module hold on to
+    # each other.
+    gc.collect()
     return [outcome for half in halves for outcome in train_runs(half, overrides, command, listeners)]
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    # torch's allocator on the CPU has no exception of its own.
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)

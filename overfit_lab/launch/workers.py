@@ -18,9 +18,13 @@ from multiprocessing import connection
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
+import torch
+from threadpoolctl import threadpool_limits
+
 from overfit_lab.cohort import Cohort
 from overfit_lab.config import Config
 from overfit_lab.errors import UserError
+from overfit_lab.launch.grouping import Machine, threads_for
 from overfit_lab.launch.job import Outcome, fail
 from overfit_lab.launch.machine import cores
 from overfit_lab.launch.processes import process_context
@@ -49,6 +53,7 @@ class _Request:
     max_fits: int | None
     overrides: Mapping[str, Sequence[str]]
     command: str
+    threads: int
 
 
 def train_in_workers(
@@ -57,7 +62,7 @@ def train_in_workers(
     command: str,
     *,
     devices: Sequence[str],
-    workers: int,
+    machine: Machine,
 ) -> Iterator[Progress | Finished]:
     """Train cohorts, the first ones first, on as many processes as there are to be.
 
@@ -66,7 +71,7 @@ def train_in_workers(
         overrides: For each run by its id, what the command line changed.
         command: The whole command line.
         devices: The GPUs, one for each process in turn; none for the CPU.
-        workers: How many processes, at most.
+        machine: How many processes, at most, and what a cohort costs.
 
     Raises:
         UserError: A run's study has become another one meanwhile.
@@ -75,19 +80,35 @@ def train_in_workers(
         What happens, as it happens. A process that dies takes none of its runs with it: its cohort is cut in halves.
     """
     waiting = deque(cohorts)
-    count = min(workers, len(cohorts))
-    threads = max(1, cores() // max(1, count))
+    count = min(machine.workers, len(cohorts))
+    most_threads = max(1, cores() // max(1, count))
     with ExitStack() as stack:
-        idle = [_Worker(devices[i % len(devices)] if devices else None, threads) for i in range(count)]
-        for worker in idle:
+
+        def start(device: str | None) -> _Worker:
+            worker = _Worker(device)
             stack.callback(worker.stop)
+            return worker
+
+        idle = [start(devices[i % len(devices)] if devices else None) for i in range(count)]
         busy: dict[Connection, tuple[_Worker, Cohort]] = {}
         while waiting or busy:
             while waiting and idle:
-                cohort, worker = waiting.popleft(), idle.pop()
-                runs = tuple(plan.config for plan in cohort.plans)
-                worker.connection.send(_Request(runs, cohort.max_fits, overrides, command))
-                busy[worker.connection] = worker, cohort
+                cohort, worker = waiting[0], idle.pop()
+                request = _Request(
+                    tuple(plan.config for plan in cohort.plans),
+                    cohort.max_fits,
+                    {plan.run_id: overrides[plan.run_id] for plan in cohort.plans},
+                    command,
+                    threads_for(cohort.plans, machine, most_threads),
+                )
+                try:
+                    worker.connection.send(request)
+                except OSError:
+                    # It has died while it had nothing to do.
+                    worker.stop()
+                    idle.append(start(worker.device))
+                    continue
+                busy[worker.connection] = worker, waiting.popleft()
             for ready in connection.wait(list(busy)):
                 assert isinstance(ready, Connection)
                 worker, cohort = busy[ready]
@@ -96,8 +117,7 @@ def train_in_workers(
                 except (EOFError, ConnectionError):
                     del busy[ready]
                     worker.stop()
-                    idle.append(_Worker(worker.device, threads))
-                    stack.callback(idle[-1].stop)
+                    idle.append(start(worker.device))
                     cohort.end()
                     halves = cohort.halves(smaller=True)
                     waiting.extendleft(reversed(halves))
@@ -118,11 +138,11 @@ def train_in_workers(
 class _Worker:
     """A process, and the line to it."""
 
-    def __init__(self, device: str | None, threads: int) -> None:
+    def __init__(self, device: str | None) -> None:
         context: Any = process_context()
         self.device = device
         self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, device, threads), daemon=True)
+        self.process = context.Process(target=_serve, args=(theirs, device), daemon=True)
         self.process.start()
         theirs.close()
 
@@ -133,36 +153,31 @@ class _Worker:
         self.process.join()
 
 
-def _serve(line: Connection, device: str | None, threads: int) -> None:
+def _serve(line: Connection, device: str | None) -> None:
     """Train what comes along the line until it is closed."""
     # Ctrl-C reaches every process of a terminal; the one that leads us ends us.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if device is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = device
-    import torch
-    from threadpoolctl import threadpool_limits
-
-    torch.set_num_threads(threads)
-    with threadpool_limits(threads):
-        while True:
-            try:
-                request: _Request = line.recv()
-            except EOFError:
-                return
-            line.send(_answer(request, line))
+    while True:
+        try:
+            request: _Request = line.recv()
+        except EOFError:
+            return
+        line.send(_answer(request, line))
 
 
 def _answer(request: _Request, line: Connection) -> list[Outcome] | BaseException:
     # Imported before this process was forked; the one that leads it does without, as Lightning takes seconds.
     from overfit_lab.launch.training import train_runs
 
+    torch.set_num_threads(request.threads)
     try:
-        cohort = Cohort(tuple(prepare(config) for config in request.configs), request.max_fits)
-        return train_runs(cohort, request.overrides, request.command, [lambda history: line.send(history.epochs)])
-    except UserError as error:
-        return error
-    except OSError as error:
+        with threadpool_limits(request.threads):
+            cohort = Cohort(tuple(prepare(config) for config in request.configs), request.max_fits)
+            return train_runs(cohort, request.overrides, request.command, [lambda history: line.send(history.epochs)])
+    except (UserError, OSError) as error:
         return error
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from overfit_lab.config import CustomModel, LinearModel, MLPModel, import_object
-from overfit_lab.errors import UserError
+from overfit_lab.errors import UserError, is_out_of_memory
 from overfit_lab.model.networks import MLP, Linear
 from overfit_lab.seeding import derive_seed
 
@@ -70,6 +70,8 @@ def _build_custom(config: CustomModel, inputs: int, outputs: int) -> nn.Module:
     try:
         network = factory(inputs=inputs, outputs=outputs, **config.arguments)
     except (Exception, SystemExit) as error:
+        if is_out_of_memory(error):
+            raise
         given = ", ".join(f"{k}={v}" for k, v in {"inputs": inputs, "outputs": outputs, **config.arguments}.items())
         raise UserError(
             f"model._target_={config.target}: called with {given} it failed: {error}; add an argument with "

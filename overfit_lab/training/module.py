@@ -69,13 +69,15 @@ class CohortModule(L.LightningModule):
         """Build the optimizer over the stacked parameters."""
         return make_optimizer(self.optimizer_configs, self.network, self.weight_names)
 
+    def on_fit_start(self) -> None:
+        """Remember the device: Lightning moves the module back to the CPU when it is done."""
+        self.trained_on = self.device
+
     def on_train_start(self) -> None:
         """Prepare what depends on data, device and precision; measure epoch 0, unless a checkpoint brought it along."""
         values, gradients = self.network.stacked_parameters(), self.network.gradients
         self._weights = [values[name] for name in values if name in self.weight_names]
         self._weight_gradients = [gradients[name] for name in values if name in self.weight_names]
-        # Lightning moves the module back to the CPU when it is done.
-        self.trained_on = self.device
         self._l1, self._l2 = (s if s is None else s.to(self.network.flat) for s in (self.l1, self.l2))
         self._noise = NoiseSource(
             self.network,

@@ -44,6 +44,9 @@ def train(
         The module's history, of `training.epochs + 1` epochs.
     """
     path = resumable(checkpoint)
+    if trainer.precision == "64-true":
+        # Lightning would convert the module, too, but only after it has read a checkpoint into it.
+        module.double()
     # Lightning tells on every Trainer which devices it sees and what it logs to; one line for each run of a sweep.
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     with warnings.catch_warnings():

@@ -227,7 +227,6 @@ def test_ctrl_c_in_a_sweep_keeps_what_is_finished(launch: Launch, tmp_path: Path
     assert not list(folder.glob("studies/*/cohorts"))
 
 
-@pytest.mark.xfail(reason="the process that workers are forked from minds SIGINT while it imports")
 def test_ctrl_c_at_once(launch: Launch, tmp_path: Path) -> None:
     """While everything is still being imported, here and in the process that workers are to be forked from."""
     process = launch(tmp_path, "train", "-m", "model.width=4,8")

@@ -69,6 +69,8 @@ def _comparable(files: RunFiles) -> dict[str, Any]:
     record: dict[str, Any] = json.loads(files.record.read_text())
     assert record.pop("seconds") > 0
     assert record["environment"].pop("command").startswith("overfit-lab train -m ")
+    # A process asks git once; this one may have done so for an earlier test, in another folder.
+    del record["environment"]["git"]
     return record
 
 
@@ -176,7 +178,6 @@ def test_a_value_more_trains_only_what_is_new(train: Train, tmp_path: Path) -> N
     assert again.out.count("finished before") == 6
 
 
-@pytest.mark.xfail(reason="a cohort of which a run is finished is neither formed again nor forgotten")
 def test_what_an_interruption_left_of_finished_runs_is_forgotten(train: Train, tmp_path: Path) -> None:
     """It came while the runs of a cohort were saved, one after another."""
     sweep = ("-m", "model.width=3,5", *QUICK)

@@ -335,7 +335,6 @@ def test_no_runs_no_cohorts(base: Config) -> None:
     assert form_cohorts([], LAVISH, begun=[record_of(grid(base, seed=[0]))]) == []
 
 
-@pytest.mark.xfail(reason="cohorts are cut in the order in which the runs come")
 @given(order=st.permutations(range(8)), max_fits=st.sampled_from([None, 3, 6, 9, 12]))
 def test_the_order_of_runs_does_not_matter(base: Config, order: list[int], max_fits: int | None) -> None:
     """The same sweep, its values typed in another order: stacked arithmetic may round differently in other company."""
@@ -345,7 +344,6 @@ def test_the_order_of_runs_does_not_matter(base: Config, order: list[int], max_f
     assert {c.name for c in ours} == {c.name for c in theirs}
 
 
-@pytest.mark.xfail(reason="rows are shared out over all runs, not over the configurations of a seed")
 def test_rows_are_counted_for_each_seed(base: Config) -> None:
     """Configurations of a seed share its rows in memory; seeds do not share theirs."""
     one, four = grid(base, seed=[0]), grid(base, seed=[0, 1, 2, 3])

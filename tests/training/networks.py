@@ -101,6 +101,13 @@ class DropsTwice(nn.Module):
         return logits
 
 
+class Unbiased(nn.Sequential):
+    """Its logits are a product with nothing added: under mixed precision, of the lower one."""
+
+    def __init__(self, inputs: int = 4, outputs: int = 3) -> None:
+        super().__init__(nn.Linear(inputs, 6), nn.Tanh(), nn.Linear(6, outputs, bias=False))
+
+
 class Centred(nn.Module):
     """Subtracts the mean over the rows of a batch, in a layer that torch does not know."""
 

@@ -269,7 +269,9 @@ def test_stacking_copies(form: Form) -> None:
     stacked = stack([[network]], form)
     before = network.weight.detach().clone()
     stacked.stacked_parameters()["weight"].add_(1)
+    stacked.eval()
     assert torch.equal(network.weight.detach(), before)
+    assert network.training
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -9,7 +9,8 @@ from typing import Literal, NamedTuple, TypeAlias
 import torch
 from torch import nn
 
-from overfit_lab.errors import first_line
+from overfit_lab.errors import first_line, is_out_of_memory
+from overfit_lab.seeding import torch_generator
 from overfit_lab.training.stack.layered import LayeredNetwork, is_layered
 from overfit_lab.training.stack.looped import LoopedNetwork
 from overfit_lab.training.stack.network import Noise, StackedNetwork
@@ -52,16 +53,22 @@ def choose_form(network: nn.Module, features: int, *, mixed_precision: bool) -> 
     if is_layered(network) and not mixed_precision:
         return Choice("layered")
     for name, module in network.named_modules():
+        if module._backward_hooks or module._backward_pre_hooks:
+            return Choice("looped", f"{f'layer {name}' if name else 'it'} has backward hooks")
         if isinstance(module, _MIX_ROWS):
             # Folds differ by a row, and rows that pad a batch would enter its statistics.
             return Choice("looped", f"layer {name} is a {type(module).__name__}, which mixes the rows of a batch")
     stacked = VmappedNetwork([[copy.deepcopy(network), copy.deepcopy(network)]])
     layers = {name: torch.full((1, 1, 2, *shape), 0.5) for name, shape in stacked.noise_shapes((features,))[0].items()}
-    stacked.train()
+    x = torch.randn(1, 2, features, generator=torch_generator("form"))
     try:
-        stacked.differentiate(
-            torch.zeros(1, 2, features), Noise(layers), lambda z: (z.sum((-1, -2)), torch.ones_like(z)), [2]
-        )
+        stacked.differentiate(x, Noise(layers), lambda z: (z.sum((-1, -2)), torch.ones_like(z)), [2])
+        with torch.no_grad():
+            before, after = (stacked(rows, Noise(layers))[:, :, 0] for rows in (x, x * torch.tensor([[[1.0], [-2.0]]])))
     except Exception as error:  # whatever the user's network, or torch about it, may raise
+        if is_out_of_memory(error):
+            raise
         return Choice("looped", first_line(error))
+    if not torch.equal(before, after):
+        return Choice("looped", "in training it mixes the rows of a batch")
     return Choice("vmapped")

@@ -40,9 +40,15 @@ def is_layered(network: nn.Module) -> bool:
     if layers is None or len({id(layer) for _, layer in layers}) < len(layers):
         return False
     parameters = [p for _, layer in layers for p in layer.parameters()]
-    hooks = any(module._forward_hooks or module._forward_pre_hooks for module in network.modules())
+    hooks = any(
+        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+        for module in network.modules()
+    )
+    # In place, an activation overwrites what its derivative needs; that of a ReLU needs only what comes out.
+    in_place = any(getattr(layer, "inplace", False) and type(layer) is not nn.ReLU for _, layer in layers)
     return (
         not hooks
+        and not in_place
         and len(set(parameters)) == len(parameters)
         and all(p.requires_grad for p in parameters)
         and any(isinstance(layer, nn.Linear) for _, layer in layers)
@@ -56,7 +62,9 @@ def _sequence(network: nn.Module, prefix: str = "") -> list[tuple[str, nn.Module
     if type(network) not in (nn.Sequential, MLP, Linear):
         return None
     layers = []
-    for name, child in network.named_children():
+    # Not named_children, which names a layer that stands at two places once.
+    for name, child in network._modules.items():
+        assert child is not None
         below = _sequence(child, f"{prefix}.{name}".lstrip("."))
         if below is None:
             return None

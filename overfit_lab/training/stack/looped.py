@@ -35,8 +35,7 @@ class LoopedNetwork(StackedNetwork):
     def differentiate(self, x: Tensor, noise: Noise, objective: Objective, sizes: Sequence[int]) -> Tensor:
         """Compute losses and gradients by autograd, member by member; see `StackedNetwork.differentiate`."""
         self._bind()
-        assert self.flat.grad is not None
-        self.flat.grad.zero_()
+        self._gradient.zero_()
         with torch.enable_grad():
             logits = [self._one(s, c, leaves, x[s, : sizes[s]], noise) for s, c, leaves in self._members]
         missing = [(0, 0, 0, x.shape[1] - len(own)) for own in logits]

@@ -76,6 +76,7 @@ class StackedNetwork(nn.Module, ABC):
         rates = [value for name, value in constants.items() if name in self._rate_names()]
         self.drops = any(bool(rate.any()) for rate in rates)
         self._bound_to = -1
+        self.train()
 
     def _rate_names(self) -> set[str]:
         layers = self.skeleton[0].named_modules()
@@ -116,12 +117,14 @@ class StackedNetwork(nn.Module, ABC):
 
     def _bind(self) -> None:
         """Lay out views of values and gradients, anew where Lightning has moved the module or changed its type."""
-        if self.flat.data_ptr() == self._bound_to:
-            return
-        self._bound_to = self.flat.data_ptr()
-        self.flat.grad = torch.zeros_like(self.flat)
-        self._values, self._gradients = self.stacked_parameters(), self._views(self.flat.grad)
-        self._lay_out()
+        if self.flat.data_ptr() != self._bound_to:
+            self._bound_to = self.flat.data_ptr()
+            self._gradient = torch.zeros_like(self.flat, requires_grad=False)
+            self._values, self._gradients = self.stacked_parameters(), self._views(self._gradient)
+            self._lay_out()
+        if self.flat.grad is None:
+            # The first time, and where Lightning has reset it to none.
+            self.flat.grad = self._gradient
 
     def _lay_out(self) -> None:
         """Prepare what a form needs of the views."""

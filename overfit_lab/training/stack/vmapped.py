@@ -49,8 +49,7 @@ class VmappedNetwork(StackedNetwork):
     def differentiate(self, x: Tensor, noise: Noise, objective: Objective, sizes: Sequence[int]) -> Tensor:
         """Compute losses and gradients by autograd; see `StackedNetwork.differentiate`."""
         self._bind()
-        assert self.flat.grad is not None
-        self.flat.grad.zero_()
+        self._gradient.zero_()
         with torch.enable_grad():
             # Under mixed precision the network computes in bfloat16; the loss must not, nor round its targets.
             logits = self(x, noise).to(x.dtype)
