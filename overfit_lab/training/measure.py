@@ -16,6 +16,7 @@ from overfit_lab.data.scaling import Scaling
 from overfit_lab.task.metrics import measure_members
 from overfit_lab.task.task import Task
 from overfit_lab.training.stack import StackedNetwork
+from overfit_lab.training.stack.looped import LoopedNetwork
 
 # Elements of the widest layer in one forward pass, over all members. On a processor what one layer hands to the next
 # should stay in its cache: 2 MB in float32. A GPU wants large passes, and this bounds their memory.
@@ -61,7 +62,7 @@ def measure(
     """
     was_training = network.training
     network.eval()
-    logits = _forward(network, rows.x, fold_of_stream)
+    logits = _forward(network, rows, fold_of_stream)
     network.train(was_training)
 
     losses: list[Tensor] = []
@@ -81,8 +82,11 @@ def measure(
     return Measurement(losses, {name: torch.cat(parts) for name, parts in metrics.items()})
 
 
-def _forward(network: StackedNetwork, x: Tensor, fold_of_stream: Sequence[int]) -> Tensor:
-    folds = list(fold_of_stream)
+def _forward(network: StackedNetwork, rows: StackedRows, fold_of_stream: Sequence[int]) -> Tensor:
+    x, folds = rows.x, list(fold_of_stream)
+    if isinstance(network, LoopedNetwork):
+        # It may mix rows: all of them at once, and none that only pads.
+        return network(x[folds], sizes=[rows.sizes[fold] for fold in folds])
     members = network.streams * network.configurations
     # A network of width w has about w^2 parameters.
     widest = max(x.shape[2:].numel(), math.isqrt(network.flat.numel() // members))

@@ -5,13 +5,21 @@ import math
 import statistics
 import sys
 import tempfile
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import polars as pl
+from hydra import compose, initialize_config_dir
 
 from overfit_lab import load_study
+from overfit_lab.config import conf_directory
+from overfit_lab.launch.grouping import form_cohorts
+from overfit_lab.launch.job import config_of, register_resolvers
+from overfit_lab.launch.machine import describe_machine, devices_for
+from overfit_lab.launch.workers import Progress, train_in_workers
+from overfit_lab.plan import prepare
 from scripts.benchmarks.processes import OVERFIT_LAB, Measured, run
 from scripts.benchmarks.sweep_competitors import grid
 from scripts.benchmarks.sweep_competitors.grid import Trained, Work
@@ -153,34 +161,44 @@ def overfit_lab_sweep(work: Work, root: Path, launcher: str, *more: str) -> list
     ]
 
 
-def ours_step_ms(fits: int, width: int, epochs: tuple[int, int]) -> float:
-    """Milliseconds for an optimizer step of ours, from two whole commands with fewer and with more epochs.
+def ours_step_ms(fits: int, width: int, epochs: int) -> float:
+    """Milliseconds for an optimizer step of ours, batches and the measurement of each epoch included.
 
-    Their difference holds all that an epoch costs: batches, steps, measurement, history, event files, and its share of
-    the analysis.
+    The cohorts are formed and trained as the launcher does it; time runs from the first epoch of the last of them to
+    begin to the last epoch of all, so imports and the analysis at the end are not in it.
 
     Args:
-        fits: of a sweep over alphas; 1 is a single hold-out fit, without a sweep.
+        fits: of a sweep over alphas; 1 is a single hold-out fit.
         width: of both hidden layers.
-        epochs: of the two commands.
+        epochs: of each fit.
     """
     folds = next(folds for folds in (5, 4, 1) if fits % folds == 0)
-    seconds = []
-    for number in epochs:
-        with tempfile.TemporaryDirectory() as root:
-            if fits == 1:
-                words = [OVERFIT_LAB, "train", *_settings(number, Path(root)), "split=holdout", f"model.width={width}"]
-            else:
-                alphas = tuple(1e-5 * i for i in range(fits // folds))
-                words = overfit_lab_sweep(Work((width,), alphas, folds, number), Path(root), "cohort")
-            seconds.append(run(words).seconds)
+    with tempfile.TemporaryDirectory() as root:
+        plans = []
+        split = ["split=holdout"] if fits == 1 else [f"split.folds={folds}"]
+        register_resolvers()
+        with initialize_config_dir(str(conf_directory()), version_base="1.3"):
+            for i in range(fits // folds):
+                words = [*_settings(epochs, Path(root)), *split, f"model.width={width}", f"penalty.alpha={1e-5 * i}"]
+                plans.append(prepare(config_of(compose("config", words, return_hydra_config=True))))
+        machine = describe_machine(plans, None)
+        cohorts = form_cohorts(plans, machine)
+        begun: dict[str, float] = {}
+        overrides: dict[str, list[str]] = {plan.run_id: [] for plan in plans}
+        for event in train_in_workers(cohorts, overrides, "bench", devices=devices_for(plans), machine=machine):
+            if isinstance(event, Progress):
+                begun.setdefault(event.cohort.name, time.perf_counter())
+                if event.epoch == epochs:
+                    last = time.perf_counter()
+        if len(begun) > machine.workers:
+            raise SystemExit(f"{fits} fits of w={width} are more cohorts than workers: they do not run side by side")
     # A hold-out has as many rows to train on as one of five folds.
-    return _step_ms(seconds[0], seconds[1], epochs, _steps(5 if fits == 1 else folds))
+    return 1000 * (last - max(begun.values())) / (epochs * _steps(5 if fits == 1 else folds))
 
 
 def _settings(epochs: int, root: Path) -> list[str]:
     return [
-        *("data=digits", "task.metrics=[accuracy]", "trainer.accelerator=cpu", "study.report=false"),
+        *("data=digits", "task.metrics=[accuracy]", f"trainer.accelerator={grid.accelerator()}", "study.report=false"),
         *(f"study.root={root}", f"training.epochs={epochs}", f"training.batch_size={grid.BATCH_SIZE}"),
         f"optimizer.lr={grid.LEARNING_RATE}",
     ]

@@ -9,6 +9,7 @@ row and the next: 1 is linear growth, 0 none.
 
 import argparse
 import math
+import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -90,7 +91,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--fits", type=_sizes, default=[100, 1000, 10000], help="default 100,1000,10000")
     parser.add_argument("--epochs", type=positive, default=20, help="default 20")
     parser.add_argument("--launcher", default="cohort", help="Hydra's launcher (default cohort)")
+    parser.add_argument("--accelerator", choices=("cpu", "cuda"), default="cpu", help="of ours and plain Lightning")
     options = parser.parse_args(arguments)
+    os.environ["BENCH_ACCELERATOR"] = options.accelerator
     found = {}
     for fits in options.fits:
         found[fits] = measure(fits, options.epochs, options.launcher)

@@ -40,6 +40,7 @@ from scripts.benchmarks.competitors import (
 )
 from scripts.benchmarks.processes import OneLineParser, median, positive, tell
 from scripts.benchmarks.sweep_competitors.grid import WIDTHS, Work
+from scripts.benchmarks.sweep_competitors.grid import accelerator as grid_accelerator
 
 SMALL = 32
 STEPS = "steps"
@@ -91,7 +92,7 @@ def measure_steps(stage: Stage, names: Sequence[str], repeats: int, *, quick: bo
         quick: whether a few epochs are enough.
     """
     # A difference of two commands has to be long beside the seconds that one needs to start.
-    few, some, many = ((1, 3), (1, 3), (1, 3)) if quick else ((5, 65), (10, 60), (10, 210))
+    few, some, many = ((1, 3), 3, 3) if quick else ((5, 65), 60, 200)
     found: dict[str, dict[str, list[float]]] = {}
 
     def keep(cohort: str, name: str, value: float) -> None:
@@ -206,6 +207,7 @@ def _machine(stage: Stage, load: float) -> dict[str, object]:
         "python": platform.python_version(),
         **{package: importlib.metadata.version(package) for package in packages},
         "jax": None if stage.jax_python is None else _jax_version(stage.jax_python),
+        "accelerator": grid_accelerator(),
         "load_before": load,
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS"),
     }
@@ -247,6 +249,7 @@ def _parser() -> OneLineParser:
     parser.add_argument("--only", type=_names, default=[*LABELS, STEPS], help=f"of {', '.join((*LABELS, STEPS))}")
     parser.add_argument("--jax-python", help="an interpreter with jax, numpy and scikit-learn")
     parser.add_argument("--launcher", default="cohort", help="Hydra's launcher for ours (default cohort)")
+    parser.add_argument("--accelerator", choices=("cpu", "cuda"), default="cpu", help="of ours and plain Lightning")
     parser.add_argument("--quick", action="store_true", help="only see that everything runs")
     return parser
 
@@ -259,6 +262,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     parser = _parser()
     options = parser.parse_args(arguments)
+    os.environ["BENCH_ACCELERATOR"] = options.accelerator
     jax_python = options.jax_python
     if jax_python is None and importlib.util.find_spec("jax") is not None:
         jax_python = sys.executable

@@ -174,3 +174,25 @@ def test_metrics_are_in_the_targets_own_units(tmp_path: Path) -> None:
         targets = cohort.data.val.y[fold, :size].numpy() * deviation
         assert 0.5 * np.abs(targets).mean() < mae < 2 * np.abs(targets).mean()
         assert history.curve("val", "loss")[stream, 0, 0] < 10
+
+
+@pytest.mark.parametrize("fold", [0, 3])
+def test_a_network_that_mixes_rows_is_measured_on_its_own_rows_alone(fold: int, tmp_path: Path) -> None:
+    """Folds differ by a row: what pads the shorter ones must not be seen."""
+
+    def curves(only: bool) -> list[float]:
+        cohort = make_cohort(
+            load_source("wine"),
+            model=custom("Centred"),
+            form="looped",
+            epochs=2,
+            folds=4,
+            seeds=(0,),
+            batch_size=10,
+            only=lambda stream: stream.fold == fold or not only,
+        )
+        history = cohort.train(tmp_path / "c.ckpt")
+        own = [stream.fold for stream in cohort.streams].index(fold)
+        return [history.curve(split, "loss")[own, 0, -1] for split in ("train", "val")]
+
+    np.testing.assert_allclose(curves(only=False), curves(only=True), rtol=1e-12)

@@ -646,3 +646,33 @@ def test_the_widest_network_may_stand_anywhere_but_sizes_must_nest() -> None:
     crossing: list[Any] = [nn.Sequential(nn.Linear(4, a), nn.Tanh(), nn.Linear(a, b)) for a, b in ((9, 1), (2, 3))]
     with pytest.raises(RuntimeError):
         stack([crossing], "layered")
+
+
+class Counting(nn.Module):
+    """Counts its passes in a buffer, which it replaces or changes in place."""
+
+    passes: Tensor
+
+    def __init__(self, *, in_place: bool) -> None:
+        super().__init__()
+        self.map, self.in_place = nn.Linear(4, 3), in_place
+        self.register_buffer("passes", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.in_place:
+            self.passes.add_(1)
+        else:
+            self.passes = self.passes + 1
+        mapped: Tensor = self.map(x)
+        return mapped
+
+
+def test_a_buffer_that_is_replaced_is_refused() -> None:
+    """The new tensor would be lost with the pass; one that is changed in place is each member's own."""
+    with pytest.raises(UserError, match=r"replaces its buffer passes in a pass; change it in place"):
+        choose_form(Counting(in_place=False), 4, mixed_precision=False)
+    form = choose_form(Counting(in_place=True), 4, mixed_precision=False).form
+    stacked = stack([[Counting(in_place=True)]], form)
+    for _ in range(3):
+        stacked.differentiate(torch.zeros(1, 5, 4), NO_NOISE, lambda z: (z.sum((-1, -2)), torch.ones_like(z)), [5])
+    assert stacked.stacked_constants()["passes"].item() == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Sequence
 from typing import Literal, NamedTuple, TypeAlias
@@ -9,7 +10,7 @@ from typing import Literal, NamedTuple, TypeAlias
 import torch
 from torch import nn
 
-from overfit_lab.errors import first_line, is_out_of_memory
+from overfit_lab.errors import UserError, first_line, is_out_of_memory
 from overfit_lab.seeding import torch_generator
 from overfit_lab.training.stack.layered import LayeredNetwork, is_layered
 from overfit_lab.training.stack.looped import LoopedNetwork
@@ -48,7 +49,7 @@ def choose_form(network: nn.Module, features: int, *, mixed_precision: bool) -> 
             does not take.
 
     Raises:
-        UserError: The network calls a dropout layer twice.
+        UserError: The network calls a dropout layer twice, or replaces a buffer.
     """
     if is_layered(network) and not mixed_precision:
         return Choice("layered")
@@ -58,6 +59,7 @@ def choose_form(network: nn.Module, features: int, *, mixed_precision: bool) -> 
         if isinstance(module, _MIX_ROWS):
             # Folds differ by a row, and rows that pad a batch would enter its statistics.
             return Choice("looped", f"layer {name} is a {type(module).__name__}, which mixes the rows of a batch")
+    _check_buffers(network, features)
     stacked = VmappedNetwork([[copy.deepcopy(network), copy.deepcopy(network)]])
     layers = {name: torch.full((1, 1, 2, *shape), 0.5) for name, shape in stacked.noise_shapes((features,))[0].items()}
     x = torch.randn(1, 2, features, generator=torch_generator("form"))
@@ -72,3 +74,16 @@ def choose_form(network: nn.Module, features: int, *, mixed_precision: bool) -> 
     if not torch.equal(before, after):
         return Choice("looped", "in training it mixes the rows of a batch")
     return Choice("vmapped")
+
+
+def _check_buffers(network: nn.Module, features: int) -> None:
+    """Check that a forward pass leaves every buffer the tensor that it was: a new one would be lost with the pass."""
+    tried = copy.deepcopy(network).train()
+    before = dict(tried.named_buffers())
+    with torch.random.fork_rng(devices=[]), contextlib.suppress(Exception), torch.no_grad():
+        tried(torch.zeros(2, features))
+    for name, after in tried.named_buffers():
+        if after is not before.get(name):
+            raise UserError(
+                f"the network replaces its buffer {name} in a pass; change it in place, as in {name}.add_(1)"
+            )

@@ -97,7 +97,7 @@ class LayeredNetwork(StackedNetwork):
     def _dropout(self, name: str, layer: nn.Module) -> _Dropout:
         return _Dropout(f"{name}.noise".lstrip("."), self.stacked_constants()[f"{name}.rate".lstrip(".")])
 
-    def forward(self, x: Tensor, noise: Noise = NO_NOISE) -> Tensor:
+    def forward(self, x: Tensor, noise: Noise = NO_NOISE, sizes: Sequence[int] | None = None) -> Tensor:
         """Compute every member's logits; see `StackedNetwork.forward`."""
         with torch.no_grad():
             return self._logits(self._propagate(x, noise)[-1])

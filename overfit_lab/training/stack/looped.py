@@ -27,26 +27,29 @@ class LoopedNetwork(StackedNetwork):
                     leaf.grad = self._gradients[name][s, c]
                 self._members.append((s, c, leaves))
 
-    def forward(self, x: Tensor, noise: Noise = NO_NOISE) -> Tensor:
+    def forward(self, x: Tensor, noise: Noise = NO_NOISE, sizes: Sequence[int] | None = None) -> Tensor:
         """Compute every member's logits; see `StackedNetwork.forward`."""
         self._bind()
-        return self._stack([self._one(s, c, leaves, x[s], noise) for s, c, leaves in self._members])
+        return self._stack(self._each(x, noise, sizes or [x.shape[1]] * self.streams), x)
 
     def differentiate(self, x: Tensor, noise: Noise, objective: Objective, sizes: Sequence[int]) -> Tensor:
         """Compute losses and gradients by autograd, member by member; see `StackedNetwork.differentiate`."""
         self._bind()
         self._gradient.zero_()
         with torch.enable_grad():
-            logits = [self._one(s, c, leaves, x[s, : sizes[s]], noise) for s, c, leaves in self._members]
-        missing = [(0, 0, 0, x.shape[1] - len(own)) for own in logits]
-        padded = [F.pad(own.detach(), pad).to(x.dtype) for own, pad in zip(logits, missing, strict=True)]
-        losses, gradient = objective(self._stack(padded))
+            logits = self._each(x, noise, sizes)
+        losses, gradient = objective(self._stack([own.detach() for own in logits], x))
         for own, d in zip(logits, gradient.flatten(0, 1), strict=True):
             torch.autograd.backward(own, d[: len(own)].to(own.dtype))
         return losses
 
-    def _stack(self, members: Sequence[Tensor]) -> Tensor:
-        stacked = torch.stack(list(members))
+    def _each(self, x: Tensor, noise: Noise, sizes: Sequence[int]) -> list[Tensor]:
+        return [self._one(s, c, leaves, x[s, : sizes[s]], noise) for s, c, leaves in self._members]
+
+    def _stack(self, members: Sequence[Tensor], x: Tensor) -> Tensor:
+        """Stack the members' logits, padded with 0 to the rows of x and of its type."""
+        rows = x.shape[1]
+        stacked = torch.stack([F.pad(own, (0, 0, 0, rows - len(own))).to(x.dtype) for own in members])
         return stacked.view(self.streams, self.configurations, *stacked.shape[1:])
 
     def _one(self, s: int, c: int, leaves: dict[str, Tensor], x: Tensor, noise: Noise) -> Tensor:

@@ -146,12 +146,13 @@ class StackedNetwork(nn.Module, ABC):
         return [dropout_shapes(skeleton, torch.zeros(1, *features)) for skeleton in self._skeletons]
 
     @abstractmethod
-    def forward(self, x: Tensor, noise: Noise = NO_NOISE) -> Tensor:
+    def forward(self, x: Tensor, noise: Noise = NO_NOISE, sizes: Sequence[int] | None = None) -> Tensor:
         """Compute every member's logits.
 
         Args:
             x: `streams x rows x features`.
             noise: Needed in training mode only.
+            sizes: `streams`, how many rows are real, if not all; what is computed of the others is of no meaning.
 
         Returns:
             `streams x configurations x rows x outputs`.

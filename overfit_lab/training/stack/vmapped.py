@@ -26,7 +26,7 @@ class VmappedNetwork(StackedNetwork):
         for name, leaf in self._leaves.items():
             leaf.grad = self._gradients[name]
 
-    def forward(self, x: Tensor, noise: Noise = NO_NOISE) -> Tensor:
+    def forward(self, x: Tensor, noise: Noise = NO_NOISE, sizes: Sequence[int] | None = None) -> Tensor:
         """Compute every member's logits; see `StackedNetwork.forward`."""
         self._bind()
         own = {name: value for name, value in noise.layers.items() if value.shape[1] > 1}

@@ -6,6 +6,7 @@ Imports no torch, so that a competitor pays only for its own tool.
 import argparse
 import json
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -124,6 +125,11 @@ def batch_weights(sizes: Sequence[int], steps: int) -> NDArray[np.float32]:
     real = np.stack([np.arange(steps * BATCH_SIZE) < size for size in sizes]).reshape(len(sizes), steps, BATCH_SIZE)
     weights: NDArray[np.float32] = (real / real.sum(2, keepdims=True)).swapaxes(0, 1).astype(np.float32)
     return weights
+
+
+def accelerator() -> str:
+    """Name the device that ours and plain Lightning train on; the processes of a bench inherit the choice."""
+    return os.environ.get("BENCH_ACCELERATOR", "cpu")
 
 
 def parser(description: str | None, *, single_cohort: bool = False) -> argparse.ArgumentParser:

@@ -64,7 +64,8 @@ def train_one(fold: grid.Fold, width: int, alpha: float, epochs: int, folder: st
     val = TensorDataset(torch.from_numpy(fold.x_val), torch.from_numpy(fold.y_val))
     trainer = L.Trainer(
         max_epochs=epochs,
-        accelerator="cpu",
+        devices=1,
+        accelerator=grid.accelerator(),
         logger=TensorBoardLogger(folder),
         enable_progress_bar=False,
         enable_model_summary=False,
