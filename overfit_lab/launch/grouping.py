@@ -129,7 +129,7 @@ def _cut(plans: Sequence[Plan], machine: Machine, largest: float, max_fits: int 
     # what is in it.
     most = min(max_fits or fits, max(1, int(machine.memory / bytes_per_fit(plans))))
     pieces = max(1, round((cost(plans, machine) - machine.step) / max(largest - machine.step, machine.step)))
-    good = min(most, math.ceil(fits / pieces), max(64, int(min(machine.cache / _bytes_of_state(plans), fits))))
+    good = min(most, math.ceil(fits / pieces), max(1, int(min(machine.cache / _bytes_of_state(plans), fits))))
 
     columns: dict[str, list[Plan]] = defaultdict(list)
     for plan in plans:

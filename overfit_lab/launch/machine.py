@@ -40,7 +40,7 @@ def describe_machine(plans: Sequence[Plan], workers: int | None) -> Machine:
         return Machine(workers or len(devices), SHARE * memory, step=5e-4, fit=1e-8, rate=5e12, cache=math.inf)
     workers = workers or cores()
     # Measured on one core of a server by scripts/bench steps.
-    return Machine(workers, SHARE * free_memory() / workers, step=2.5e-4, fit=3e-6, rate=4e10, cache=16e6)
+    return Machine(workers, SHARE * free_memory() / workers, step=2.5e-4, fit=3e-6, rate=4e10, cache=8e6)
 
 
 def cores() -> int:
