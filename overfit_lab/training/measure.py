@@ -86,7 +86,7 @@ def _forward(network: StackedNetwork, rows: StackedRows, fold_of_stream: Sequenc
     x, folds = rows.x, list(fold_of_stream)
     if isinstance(network, LoopedNetwork):
         # It may mix rows: all of them at once, and none that only pads.
-        return network(x[folds], sizes=[rows.sizes[fold] for fold in folds])
+        return network.forward(x[folds], sizes=[rows.sizes[fold] for fold in folds])
     members = network.streams * network.configurations
     # A network of width w has about w^2 parameters.
     widest = max(x.shape[2:].numel(), math.isqrt(network.flat.numel() // members))

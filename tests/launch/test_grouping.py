@@ -17,6 +17,7 @@ from overfit_lab.cohort import Cohort
 from overfit_lab.config import Config, conf_directory
 from overfit_lab.launch.grouping import Machine, bytes_per_fit, form_cohorts
 from overfit_lab.launch.job import config_of, register_resolvers
+from overfit_lab.model import count_parameters
 from overfit_lab.plan import Plan, prepare
 from overfit_lab.records import SCHEMA_VERSION, CohortRecord
 from tests.launch.plans import grid, ids, vary
@@ -281,10 +282,13 @@ def test_a_process_gets_its_share(base: Config) -> None:
     assert len(form_cohorts(plans, cheap)) == 1
 
 
-def test_the_cache_cuts_no_further_than_to_64_fits(base: Config) -> None:
+def test_cohorts_are_cut_to_the_cache(base: Config) -> None:
     plans = grid(base, penalty__alpha=[i / 50 for i in range(44)])
-    cohorts = form_cohorts(plans, dataclasses.replace(LAVISH, cache=1.0))
-    assert sorted(c.fits for c in cohorts) == [42, 45, 45]
+    # Value, gradient and two averages of each parameter, in four bytes.
+    state = 16 * count_parameters(plans[0].network)
+    cohorts = form_cohorts(plans, dataclasses.replace(LAVISH, cache=10.0 * state))
+    assert sorted({c.fits for c in cohorts}) == [6, 9]
+    assert sum(c.fits for c in cohorts) == 3 * 44
 
 
 def test_costliest_first(config: Configure) -> None:
