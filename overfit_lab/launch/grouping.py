@@ -67,8 +67,8 @@ def form_cohorts(
         groups[plan.run_id if plan.form.form == "looped" else plan.cohort_key].append(plan)
     grids = [grid for group in groups.values() for grid in _grids(group)]
     merged = [part for grid in grids for part in _by_width(grid, machine)]
-    largest = sum(cost(part, machine) for part in merged) / machine.workers
-    cohorts = [*again, *(cohort for part in merged for cohort in _cut(part, machine, largest, max_fits))]
+    share = sum(cost(part, machine) - machine.step for part in merged) / machine.workers
+    cohorts = [*again, *(cohort for part in merged for cohort in _cut(part, machine, share, max_fits))]
     return sorted(cohorts, key=lambda cohort: cost(cohort.plans, machine) * cohort.epochs, reverse=True)
 
 
@@ -115,20 +115,20 @@ def _by_width(plans: Sequence[Plan], machine: Machine) -> list[list[Plan]]:
     return best[-1][1]
 
 
-def _cut(plans: Sequence[Plan], machine: Machine, largest: float, max_fits: int | None) -> list[Cohort]:
+def _cut(plans: Sequence[Plan], machine: Machine, share: float, max_fits: int | None) -> list[Cohort]:
     """Cut runs into cohorts that fit into memory and cost no more than a process's share of the whole.
 
     Args:
         plans: Runs of one grid.
         machine: What they are cut for.
-        largest: What a cohort should cost at most.
+        share: Seconds of arithmetic that a step of one cohort should cost at most: a process's part of the whole.
         max_fits: At most so many fits in a cohort.
     """
     fits = sum(len(plan.split.folds) for plan in plans)
     # What must not be exceeded, and what should not. A cohort is never so small that the price of a step outweighs
     # what is in it.
     most = min(max_fits or fits, max(1, int(machine.memory / bytes_per_fit(plans))))
-    pieces = max(1, round((cost(plans, machine) - machine.step) / max(largest - machine.step, machine.step)))
+    pieces = max(1, round((cost(plans, machine) - machine.step) / max(share, machine.step)))
     good = min(most, math.ceil(fits / pieces), max(1, int(min(machine.cache / _bytes_of_state(plans), fits))))
 
     columns: dict[str, list[Plan]] = defaultdict(list)
