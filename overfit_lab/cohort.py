@@ -6,7 +6,7 @@ import functools
 import hashlib
 from dataclasses import dataclass
 
-from overfit_lab.config import Config, config_id
+from overfit_lab.config import Config
 from overfit_lab.data.development import Stream
 from overfit_lab.plan import Plan
 from overfit_lab.records import SCHEMA_VERSION, CohortRecord, StudyFiles
@@ -33,7 +33,7 @@ class Cohort:
     @functools.cached_property
     def configurations(self) -> dict[str, Config]:
         """The distinct configurations by their ids; those with one setting of the optimizer stand side by side."""
-        distinct = {config_id(plan.config): plan.config for plan in self.plans}
+        distinct = {plan.config_id: plan.config for plan in self.plans}
         if len(distinct) * len(self.seeds) != len(self.plans):
             raise ValueError("a cohort holds every configuration with every seed, each once")
         # In an order of their own, as the name does not tell in which one they came.
@@ -77,7 +77,7 @@ class Cohort:
         values = list(self.configurations) if len(self.configurations) > 1 else list(self.seeds)
         if len(values) > 1:
             first = set(values[: len(values) // 2])
-            inside = [{config_id(p.config), p.config.seed} & first != set() for p in self.plans]
+            inside = [{p.config_id, p.config.seed} & first != set() for p in self.plans]
             return tuple(
                 Cohort(tuple(p for p, own in zip(self.plans, inside, strict=True) if own == side), self.max_fits)
                 for side in (True, False)
@@ -91,7 +91,7 @@ class Cohort:
 
     def configuration_of(self, plan: Plan) -> int:
         """Return the place of a run's configuration."""
-        return list(self.configurations).index(config_id(plan.config))
+        return list(self.configurations).index(plan.config_id)
 
     @property
     def study(self) -> StudyFiles:

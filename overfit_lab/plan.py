@@ -66,6 +66,11 @@ class Plan:
         """The run's name, by its content."""
         return cfg.run_id(self.config)
 
+    @functools.cached_property
+    def config_id(self) -> str:
+        """The name of its configuration, which runs share that differ in their seed alone."""
+        return cfg.config_id(self.config)
+
     @property
     def study(self) -> StudyFiles:
         """The files of the study that the run belongs to."""
@@ -113,10 +118,17 @@ def prepare(config: cfg.Config) -> Plan:
     if isinstance(config.model, cfg.CustomModel) and count_parameters(network) == 0:
         target = config.model.target
         raise UserError(f"model._target_={target}: it has no trainable parameter; at least one is needed")
-    form = choose_form(network, source.features, mixed_precision=mixed)
+    key = config.model.model_dump_json(by_alias=True)
+    form = _form(key, config.model, source.features, source.outputs, mixed_precision=mixed)
     plan = Plan(config, source, split, task, network, weights, form)
     plan.study.check(plan.study_record)
     return plan
+
+
+@functools.lru_cache(maxsize=64)
+def _form(key: str, model: cfg.ModelConfig, inputs: int, outputs: int, *, mixed_precision: bool) -> Choice:
+    # The jobs of a sweep share few networks, and a trial costs more than all other checks. The key is as in `_load`.
+    return choose_form(build_network(model, inputs, outputs), inputs, mixed_precision=mixed_precision)
 
 
 def _weights(config: cfg.Config, network: nn.Module) -> frozenset[str]:

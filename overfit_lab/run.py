@@ -11,7 +11,6 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from overfit_lab import config as cfg
 from overfit_lab.analysis.onset import Onset, estimate_onset
 from overfit_lab.analysis.pooling import pool_rows
 from overfit_lab.cohort import Cohort
@@ -48,22 +47,22 @@ def execute(
     first.study.create(first.study_record, _split_frame(first.source, first.split))
     for plan in cohort.plans:
         plan.files.directory.mkdir(parents=True, exist_ok=True)
+    places = [(cohort.streams_of(plan), cohort.configuration_of(plan)) for plan in cohort.plans]
     members = [
-        RunMembers(plan.files.directory, tuple(cohort.streams_of(plan)), cohort.configuration_of(plan))
-        for plan in cohort.plans
+        RunMembers(plan.files.directory, tuple(own), configuration)
+        for plan, (own, configuration) in zip(cohort.plans, places, strict=True)
     ]
     records = []
     with closing(CohortEvents(members)) as events:
         trained = train_cohort(cohort, [events, *listeners])
         share = (time.perf_counter() - started) / len(cohort.plans)
-        for i, plan in enumerate(cohort.plans):
+        for i, (plan, (own, configuration)) in enumerate(zip(cohort.plans, places, strict=True)):
             begun = time.perf_counter()
-            own, configuration = cohort.streams_of(plan), cohort.configuration_of(plan)
             val_losses = _val_losses(trained, own, configuration)
             record = RunRecord(
                 schema_version=SCHEMA_VERSION,
                 run_id=plan.run_id,
-                config_id=cfg.config_id(plan.config),
+                config_id=plan.config_id,
                 config=plan.config.model_dump(by_alias=True, mode="json"),
                 overrides=list(overrides[plan.run_id]),
                 parameters=count_parameters(plan.network),

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from overfit_lab.cohort import Cohort
-from overfit_lab.config import MLPModel, config_id
+from overfit_lab.config import MLPModel
 from overfit_lab.model import count_parameters
 from overfit_lab.plan import Plan
 from overfit_lab.records import CohortRecord
@@ -90,7 +90,7 @@ def _grids(plans: Iterable[Plan]) -> list[list[Plan]]:
     """Part runs so that in each part every configuration comes with every seed."""
     configurations: dict[str, list[Plan]] = defaultdict(list)
     for plan in plans:
-        configurations[config_id(plan.config)].append(plan)
+        configurations[plan.config_id].append(plan)
     grids: dict[frozenset[int], list[Plan]] = defaultdict(list)
     for own in configurations.values():
         grids[frozenset(plan.config.seed for plan in own)] += own
@@ -133,7 +133,7 @@ def _cut(plans: Sequence[Plan], machine: Machine, share: float, max_fits: int | 
 
     columns: dict[str, list[Plan]] = defaultdict(list)
     for plan in plans:
-        columns[config_id(plan.config)].append(plan)
+        columns[plan.config_id].append(plan)
     height = fits // len(columns)
     if height <= good:
         parts = _evenly(list(columns.values()), good // height)
@@ -166,7 +166,7 @@ def bytes_per_fit(plans: Sequence[Plan]) -> int:
     val_rows = max(len(fold.val) for fold in plan.split.folds)
     kept = 4 * epochs * (val_rows if epochs * val_rows <= MAX_VALUES else BLOCKS)
     # Streams hold the rows once more in the order of their batches.
-    data = 2 * rows * features * number // len({config_id(p.config) for p in plans})
+    data = 2 * rows * features * number // len({p.config_id for p in plans})
     return _bytes_of_state(plans) + activations + kept + data
 
 

@@ -39,7 +39,7 @@ def describe_machine(plans: Sequence[Plan], workers: int | None) -> Machine:
         # A kernel costs about 5 us to launch, and a step has a hundred of them.
         return Machine(workers or len(devices), SHARE * memory, step=5e-4, fit=1e-8, rate=5e12, cache=math.inf)
     workers = workers or cores()
-    # Measured on one core of a server by scripts/bench steps.
+    # Round figures of one core of a server; scripts/bench sweep --only steps shows what a step costs.
     return Machine(workers, SHARE * free_memory() / workers, step=2.5e-4, fit=3e-6, rate=4e10, cache=8e6)
 
 

@@ -138,12 +138,14 @@ class Session:
         """Train runs of one study."""
         machine, devices = describe_machine(plans, workers), devices_for(plans)
         cohorts = form_cohorts(plans, machine, max_fits=max_fits, begun=plans[0].study.begun())
-        whole = sum(cost(cohort.plans, machine) * cohort.epochs for cohort in cohorts)
+        # Halves of a cohort that has failed are new ones: they count for nothing, as what they repeat has been counted.
+        costs = {cohort: cost(cohort.plans, machine) for cohort in cohorts}
+        whole = sum(costs[cohort] * cohort.epochs for cohort in cohorts)
         done: dict[Cohort, float] = {}
         self.display.progress(0)
         for event in train_in_workers(cohorts, overrides, command_line(), devices=devices, machine=machine):
             if isinstance(event, Progress):
-                done[event.cohort] = cost(event.cohort.plans, machine) * event.epoch
+                done[event.cohort] = costs.get(event.cohort, 0) * event.epoch
                 self.display.progress(min(1, sum(done.values()) / whole))
             else:
                 yield from event.outcomes

@@ -4,16 +4,14 @@ python -m scripts.benchmarks.sweep_competitors.handwritten --out FILE [--widths 
 python -m scripts.benchmarks.sweep_competitors.handwritten --out FILE --fits 64 --width 16
 """
 
-import json
-import statistics
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from scripts.benchmarks.sweep_competitors import grid
+from scripts.benchmarks.sweep_competitors import grid, stacked
 
 
 class Rows:
@@ -47,7 +45,7 @@ class Cohort:
     """Fits that differ in alpha and fold, stacked along the first dimension of every tensor."""
 
     def __init__(self, rows: Rows, width: int, alphas: Sequence[float], folds: Sequence[int]) -> None:
-        self.rows, self.fits = rows, len(alphas)
+        self.rows, self.fits, self.steps = rows, len(alphas), rows.steps
         self.alpha = torch.tensor(alphas)[:, None, None]
         self.fold = torch.tensor(folds)
         self.weights, self.biases = [], []
@@ -94,45 +92,13 @@ class Cohort:
             parts.append(torch.stack([(losses * weight).sum(1), (correct * weight).sum(1)]))
         return torch.stack(parts)
 
+    def val_losses(self, measured: Tensor) -> list[float]:
+        """The validation loss of each fit, from what `measure` gave."""
+        losses: list[float] = measured[1, 0].tolist()
+        return losses
 
-def train_grid(work: grid.Work) -> grid.Trained:
-    """Train a part of the grid, one cohort for each width."""
-    rows = Rows(grid.load_folds()[: work.folds])
-    pairs = [(alpha, fold) for alpha in work.alphas for fold in range(work.folds)]
-    epochs, val_losses = 0, []
-    for width in work.widths:
-        cohort = Cohort(rows, width, [alpha for alpha, _ in pairs], [fold for _, fold in pairs])
-        curves = []
-        for _ in range(work.epochs):
-            cohort.train_epoch()
-            curves.append(cohort.measure())
-        epochs += len(curves) * cohort.fits
-        val_losses += torch.stack(curves)[-1, 1, 0].tolist()
-    return grid.Trained(work.fits, epochs, val_losses)
-
-
-def time_steps(fits: int, width: int, steps: int, repeats: int) -> dict[str, float]:
-    """Milliseconds for an optimizer step of one cohort, without and with the measurement after each epoch."""
-    rows = Rows(grid.load_folds())
-    alphas = [grid.ALPHAS[i % len(grid.ALPHAS)] for i in range(fits)]
-    cohort = Cohort(rows, width, alphas, [i % grid.FOLDS for i in range(fits)])
-    epochs = max(1, round(steps / rows.steps))
-
-    def timed(epoch: Callable[[], None]) -> float:
-        epoch()
-        seconds = []
-        for _ in range(repeats):
-            started = time.perf_counter()
-            for _ in range(epochs):
-                epoch()
-            seconds.append(time.perf_counter() - started)
-        return 1000 * statistics.median(seconds) / (epochs * rows.steps)
-
-    def measured_epoch() -> None:
-        cohort.train_epoch()
-        cohort.measure()
-
-    return {"training": timed(cohort.train_epoch), "with_measurement": timed(measured_epoch)}
+    def wait(self, done: list[Tensor]) -> None:
+        """Nothing to wait for: every step is computed when it is asked for."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -141,13 +107,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: of the command line.
     """
-    options = grid.parser(__doc__, single_cohort=True).parse_args(arguments)
     torch.manual_seed(0)
-    if options.fits is None:
-        train_grid(grid.work_of(options)).save(options.out)
-        return
-    found = time_steps(options.fits, options.width, options.steps, options.repeats)
-    options.out.write_text(json.dumps(found), encoding="utf-8")
+    stacked.run(__doc__, lambda folds: partial(Cohort, Rows(folds)), arguments)
 
 
 if __name__ == "__main__":

@@ -4,10 +4,8 @@ python -m scripts.benchmarks.sweep_competitors.jax_scan --out FILE [--widths 4,8
 python -m scripts.benchmarks.sweep_competitors.jax_scan --out FILE --fits 64 --width 16
 """
 
-import json
-import statistics
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import Any, TypeAlias
 
 import jax  # type: ignore[import-not-found, unused-ignore]
@@ -15,7 +13,7 @@ import numpy as np
 from jax import numpy as jnp  # type: ignore[import-not-found, unused-ignore]
 from numpy.typing import NDArray
 
-from scripts.benchmarks.sweep_competitors import grid
+from scripts.benchmarks.sweep_competitors import grid, stacked
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 Tree: TypeAlias = Any  # JAX's nested containers of arrays
@@ -80,6 +78,15 @@ class Cohort:
         """Loss and accuracy on train and validation rows, `fits x parts x metrics`."""
         return self._measure(self.state[1], self.measured)
 
+    def val_losses(self, measured: Tree) -> list[float]:
+        """The validation loss of each fit, from what `measure` gave."""
+        losses: list[float] = np.asarray(measured)[:, 1, 0].tolist()
+        return losses
+
+    def wait(self, done: list[Tree]) -> None:
+        """Wait for what has been asked for: JAX returns before it has computed."""
+        jax.block_until_ready((done, self.state))
+
     def _uniform(self, *shape: int, bound: float) -> Tree:
         return jnp.asarray(self.rng.uniform(-bound, bound, (self.fits, *shape)).astype(np.float32))
 
@@ -108,57 +115,13 @@ class Cohort:
         return jnp.stack(parts)
 
 
-def train_grid(work: grid.Work) -> grid.Trained:
-    """Train a part of the grid, one cohort for each width."""
-    folds = grid.load_folds()[: work.folds]
-    pairs = [(alpha, fold) for alpha in work.alphas for fold in range(work.folds)]
-    epochs, val_losses = 0, []
-    for width in work.widths:
-        cohort = Cohort(folds, width, [alpha for alpha, _ in pairs], [fold for _, fold in pairs])
-        curves = []
-        for _ in range(work.epochs):
-            cohort.train_epoch()
-            curves.append(cohort.measure())
-        epochs += len(curves) * cohort.fits
-        val_losses += np.stack(curves)[-1, :, 1, 0].tolist()
-    return grid.Trained(work.fits, epochs, val_losses)
-
-
-def time_steps(fits: int, width: int, steps: int, repeats: int) -> dict[str, float]:
-    """Milliseconds for an optimizer step of one cohort, without and with the measurement after each epoch."""
-    alphas = [grid.ALPHAS[i % len(grid.ALPHAS)] for i in range(fits)]
-    cohort = Cohort(grid.load_folds(), width, alphas, [i % grid.FOLDS for i in range(fits)])
-    epochs = max(1, round(steps / cohort.steps))
-
-    def timed(epoch: Callable[[], Tree]) -> float:
-        jax.block_until_ready(epoch())  # compiles
-        seconds = []
-        for _ in range(repeats):
-            started = time.perf_counter()
-            done = [epoch() for _ in range(epochs)]
-            jax.block_until_ready((done, cohort.state))
-            seconds.append(time.perf_counter() - started)
-        return 1000 * statistics.median(seconds) / (epochs * cohort.steps)
-
-    def measured_epoch() -> Tree:
-        cohort.train_epoch()
-        return cohort.measure()
-
-    return {"training": timed(cohort.train_epoch), "with_measurement": timed(measured_epoch)}
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train, and say what was done.
 
     Args:
         arguments: of the command line.
     """
-    options = grid.parser(__doc__, single_cohort=True).parse_args(arguments)
-    if options.fits is None:
-        train_grid(grid.work_of(options)).save(options.out)
-        return
-    found = time_steps(options.fits, options.width, options.steps, options.repeats)
-    options.out.write_text(json.dumps(found), encoding="utf-8")
+    stacked.run(__doc__, lambda folds: partial(Cohort, folds), arguments)
 
 
 if __name__ == "__main__":
