@@ -6,7 +6,8 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 WIDE = 200
+INTERRUPTED = "overfit-lab: interrupted; what is finished is kept, and the same command goes on from there"
 
 # What is heavy to import (torch, Lightning, Hydra, matplotlib) is imported by the command that needs it.
 
@@ -57,10 +59,7 @@ def _guarded(command: Callable[[], int]) -> int:
     except UserError as error:
         return _refuse(str(error))
     except KeyboardInterrupt:
-        print(
-            "overfit-lab: interrupted; what is finished is kept, and the same command goes on from there",
-            file=sys.stderr,
-        )
+        print(INTERRUPTED, file=sys.stderr)
         return 128 + signal.SIGINT
     except BrokenPipeError:
         # Whoever read our output has seen enough (| head); the rest has nowhere to go.
@@ -69,6 +68,21 @@ def _guarded(command: Callable[[], int]) -> int:
     except OSError as error:
         # A folder that cannot be written, a full disk: files are written whole, so nothing is half there.
         return _refuse(f"{error.filename or 'input/output'}: {error.strerror or error}")
+
+
+@contextmanager
+def _ending_at_once_on_ctrl_c() -> Iterator[None]:
+    """Begin nothing: a KeyboardInterrupt is lost where an import swallows it or calls it an error."""
+
+    def end(*_: object) -> None:
+        os.write(sys.stderr.fileno(), f"{INTERRUPTED}\n".encode())
+        os._exit(128 + signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _refuse(message: str) -> int:
@@ -81,22 +95,23 @@ def _train(arguments: list[str]) -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"
     # A user's own network or data lies beside where he works, as with `python -m`; last, so that it shadows nothing.
     sys.path.append(str(Path.cwd()))
-    from overfit_lab.launch.processes import warm_up
+    with _ending_at_once_on_ctrl_c():
+        from overfit_lab.launch.processes import warm_up
 
-    if {"-m", "--multirun"} & set(arguments):
-        # Beside what this process is about to import.
-        warm_up()
-    import hydra
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
-    from rich.console import Console
+        if {"-m", "--multirun"} & set(arguments):
+            # Beside what this process is about to import.
+            warm_up()
+        import hydra
+        from hydra.errors import HydraException
+        from omegaconf.errors import OmegaConfBaseException
+        from rich.console import Console
 
-    from overfit_lab.config import conf_directory
-    from overfit_lab.launch.callback import JobCallback, Refusal
-    from overfit_lab.launch.display import Display
-    from overfit_lab.launch.explain import explain
-    from overfit_lab.launch.job import register_resolvers
-    from overfit_lab.launch.session import Session
+        from overfit_lab.config import conf_directory
+        from overfit_lab.launch.callback import JobCallback, Refusal
+        from overfit_lab.launch.display import Display
+        from overfit_lab.launch.explain import explain
+        from overfit_lab.launch.job import register_resolvers
+        from overfit_lab.launch.session import Session
 
     for argument in arguments:
         if argument.startswith("="):
