@@ -105,6 +105,29 @@ class _Splitting(Section):
     repeats: Count
     seed: Seed
     stratify: Literal["auto"] | bool
+    # A column of the source's `groups`; no group is ever on two sides of a cut.
+    group: str | None = None
+    # Nested cross-validation: the test rows are fold number `outer`, from 0, of so many.
+    outer_folds: Annotated[int, Field(ge=2)] | None = None
+    outer: Annotated[int, Field(ge=0)] | None = None
+
+    @model_validator(mode="after")
+    def _nested(self) -> Self:
+        if self.outer_folds is None:
+            if self.outer is not None:
+                raise UserError(f"split.outer={self.outer}: without split.outer_folds allowed is null")
+            return self
+        if self.outer is None or self.outer >= self.outer_folds:
+            value = "null" if self.outer is None else self.outer
+            raise UserError(
+                f"split.outer={value}: with split.outer_folds={self.outer_folds} allowed is 0 to {self.outer_folds - 1}"
+            )
+        if self.test_fraction:
+            raise UserError(
+                f"split.test_fraction={self.test_fraction:g}: with split.outer the test rows are an outer fold; "
+                "allowed is 0"
+            )
+        return self
 
 
 class HoldoutSplit(_Splitting):
@@ -237,6 +260,8 @@ class TrainingConfig(Section):
     max_train_rows_measured: Count
     # Seconds between checkpoints; it does not touch the result.
     checkpoint_seconds: NonNegative
+    # Curves have a point at epoch 0, at each multiple of this, and at the last epoch.
+    eval_every: Count = 1
 
 
 class TrainerConfig(Section):

@@ -43,6 +43,16 @@ Compose = Callable[..., Config]
         (["split=holdout", "split.val_fraction=1"], "split.val_fraction=1: must be above 0 and below 1"),
         (["split.test_fraction=1"], "split.test_fraction=1: must be at least 0 and below 1"),
         (["split.stratify=maybe"], "split.stratify=maybe: must be 'auto' or a valid boolean"),
+        (["split.group=3"], "split.group=3: must be a valid string"),
+        (["split.outer_folds=1"], "split.outer_folds=1: must be greater than or equal to 2"),
+        (["split.outer=-1", "split.outer_folds=5"], "split.outer=-1: must be greater than or equal to 0"),
+        (["split.outer=5", "split.outer_folds=5"], "split.outer=5: with split.outer_folds=5 allowed is 0 to 4"),
+        (["split.outer=0"], "split.outer=0: without split.outer_folds allowed is null"),
+        (["split.outer_folds=5"], "split.outer=null: with split.outer_folds=5 allowed is 0 to 4"),
+        (
+            ["split=holdout", "split.outer=0", "split.outer_folds=5"],
+            "split.test_fraction=0.2: with split.outer the test rows are an outer fold; allowed is 0",
+        ),
         (["split.kind=loo"], "split.kind=loo: allowed are 'holdout', 'kfold'"),
         (["training.epochs=0"], "training.epochs=0: must be greater than or equal to 1"),
         (["training.batch_size=0"], "training.batch_size=0: must be greater than or equal to 1"),
@@ -104,6 +114,10 @@ def test_run_ids_name_what_matters_to_the_result(config: Compose) -> None:
         ["penalty=l1"],
         ["data=digits"],
         ["split.seed=1"],
+        ["split.group=patient"],
+        ["split.test_fraction=0"],
+        ["split.test_fraction=0", "split.outer_folds=3", "split.outer=0"],
+        ["split.test_fraction=0", "split.outer_folds=3", "split.outer=1"],
         ["split=holdout"],
         ["training.epochs=101"],
         ["trainer.precision=64-true"],
@@ -113,6 +127,14 @@ def test_run_ids_name_what_matters_to_the_result(config: Compose) -> None:
     assert {run_id(config(*overrides)) for overrides in same} == {run_id(base)}
     ids = [run_id(config(*overrides)) for overrides in other]
     assert len({run_id(base), *ids}) == len(ids) + 1
+
+
+@pytest.mark.parametrize("split", ["kfold", "holdout"])
+def test_run_ids_of_configurations_that_lack_later_keys_are_the_same(config: Compose, split: str) -> None:
+    values = config(f"split={split}").model_dump(by_alias=True)
+    for key in ("group", "outer_folds", "outer"):
+        del values["split"][key]
+    assert run_id(parse(values)) == run_id(config(f"split={split}"))
 
 
 def test_config_ids_leave_the_seed_out(config: Compose) -> None:

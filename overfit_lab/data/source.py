@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
+from types import MappingProxyType
 from typing import Any, get_args
 
 import numpy as np
@@ -26,6 +28,8 @@ class Source:
         y: Targets by problem type. binary: `rows`, 0 or 1. multiclass: `rows`, class indices from 0. multilabel:
             `rows x labels`, 0 or 1. regression: `rows` or `rows x targets`, finite. unit_regression: the same,
             in [0, 1].
+        groups: Columns by name, each of `rows` strings or integers, that are no inputs but say which rows belong
+            together: those of one patient, of one writer. `split.group` names the one that a split keeps whole.
 
     Raises:
         UserError: The arrays do not fit together or not the problem type.
@@ -35,12 +39,15 @@ class Source:
     problem: Problem
     x: NDArray[Any]
     y: NDArray[Any]
+    groups: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         try:
             problem = _find_fault(self.problem, np.asarray(self.x), np.asarray(self.y))
         except ValueError as error:
             problem = f"x or y is no array: {error}"
+        if problem is None:
+            problem = _find_group_fault(self.groups, len(self.x))
         if problem is not None:
             raise UserError(f"data={self.name}: {problem}")
         # Copies: the caller's arrays stay writable, and what he writes there does not reach a checked source.
@@ -49,10 +56,18 @@ class Source:
         y = np.array(self.y, dtype=dtype, order="C")
         if self.problem != "multiclass" and y.ndim == 1:
             y = y[:, None]
-        # Shared by every run of a sweep, so nobody may write to them.
-        for name, array in (("x", x), ("y", y)):
+        groups = {name: np.array(_objects(column).tolist()) for name, column in self.groups.items()}
+        self.__setstate__({"x": x, "y": y, "groups": groups})
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A read-only mapping cannot be pickled.
+        return {**vars(self), "groups": dict(self.groups)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # Shared by every run of a sweep, so nobody may write to them. Pickled arrays come back writable.
+        for array in (state["x"], state["y"], *state["groups"].values()):
             array.flags.writeable = False
-            object.__setattr__(self, name, array)
+        vars(self).update(state, groups=MappingProxyType(state["groups"]))
 
     @property
     def rows(self) -> int:
@@ -76,7 +91,20 @@ class Source:
         for array in (self.x, self.y):
             digest.update(f"{array.shape}{array.dtype}".encode())
             digest.update(array.tobytes())
+        for name in sorted(self.groups):
+            numbers = self.number_groups(name)
+            digest.update(f"{name!r}{numbers.shape}{numbers.dtype}".encode())
+            digest.update(numbers.tobytes())
         return digest.hexdigest()
+
+    def number_groups(self, name: str) -> NDArray[np.int64]:
+        """Number the groups of a column in the order in which they appear: what they are called makes no difference.
+
+        Returns:
+            `rows`, the number of each row's group, from 0.
+        """
+        _, first, inverse = np.unique(self.groups[name], return_index=True, return_inverse=True)
+        return np.argsort(np.argsort(first)).astype(np.int64)[inverse]
 
 
 def _find_fault(problem: str, x: NDArray[Any], y: NDArray[Any]) -> str | None:
@@ -112,6 +140,42 @@ def _find_target_fault(problem: str, y: NDArray[Any]) -> str | None:
     if problem == "unit_regression" and ((y < 0) | (y > 1)).any():
         return f"y reaches from {y.min():g} to {y.max():g}; a unit_regression target must lie in [0, 1]"
     return None
+
+
+def _find_group_fault(groups: object, rows: int) -> str | None:
+    """Say in words what is wrong with the groups of a source, or None."""
+    if not isinstance(groups, Mapping):
+        return f"groups is a {type(groups).__name__}; allowed is a mapping from names to columns"
+    for name, column in groups.items():
+        if not isinstance(name, str) or not name:
+            return f"groups has the key {name!r}; allowed is a name"
+        try:
+            values = _objects(column)
+        except ValueError as error:
+            return f"groups[{name!r}] is no array: {error}"
+        if values.shape != (rows,):
+            return f"groups[{name!r}] has shape {values.shape}; allowed is one value for each of {rows} rows"
+        missing = sum(value is None or (isinstance(value, float) and value != value) for value in values)
+        if missing:
+            return f"groups[{name!r}] holds NaN or None in {missing} of {rows} rows"
+        kinds = {_kind(value) for value in values}
+        if kinds not in ({"str"}, {"int"}):
+            held = " and ".join(sorted(kinds))
+            return f"groups[{name!r}] holds {held} values; allowed are strings alone or integers alone"
+        if kinds == {"int"} and not all(-(2**63) <= value < 2**63 for value in values):
+            return f"groups[{name!r}] holds integers of more than 64 bits; allowed are smaller ones, or strings"
+    return None
+
+
+def _objects(column: object) -> NDArray[np.object_]:
+    # As objects: NumPy would make the string "nan" of a NaN among strings, and a string of a number.
+    return np.asarray(column, dtype=object)
+
+
+def _kind(value: object) -> str:
+    if isinstance(value, int | np.integer) and not isinstance(value, bool):
+        return "int"
+    return "str" if isinstance(value, str) else type(value).__name__
 
 
 def _bad_rows(array: NDArray[Any]) -> int:

@@ -1,6 +1,9 @@
+import copy
+import pickle
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 from numpy.typing import NDArray
 from sklearn import datasets
@@ -265,6 +268,90 @@ def test_fingerprint_tells_the_shape_of_equal_numbers() -> None:
 def test_faulty_arrays_are_named(problem: Any, x: Any, y: Any, message: str) -> None:  # noqa: ANN401
     with pytest.raises(UserError, match=f"^data=mine: .*{message}"):
         Source("mine", problem, x, np.asarray(y))
+
+
+def with_groups(groups: Any) -> Source:  # noqa: ANN401
+    return Source("mine", "binary", X, TARGETS["binary"], groups)
+
+
+GROUPS: list[Any] = [
+    ["b", "a", "b", "c"],
+    np.array(["b", "a", "b", "c"], dtype="<U20"),
+    np.array(["b", "a", "b", "c"], dtype=object),
+    pl.Series(["b", "a", "b", "c"]),
+    [9, 5, 9, -1],
+    np.array([9, 5, 9, 1], dtype=np.uint8),
+    pl.Series([9, 5, 9, 1]),
+]
+
+
+@pytest.mark.parametrize("column", GROUPS)
+def test_groups_are_strings_or_integers(column: Any) -> None:  # noqa: ANN401
+    source = with_groups({"patient": column})
+    assert source.groups["patient"].tolist() == list(column)
+    assert source.number_groups("patient").tolist() == [0, 1, 0, 2]
+    # What groups are called makes no difference to a split, and none to the fingerprint.
+    assert source.fingerprint == with_groups({"patient": ["q", "r", "q", "s"]}).fingerprint
+
+
+def test_groups_enter_the_fingerprint() -> None:
+    none = Source("mine", "binary", X, TARGETS["binary"])
+    assert none.fingerprint == with_groups({}).fingerprint
+    one, other = ["a", "a", "b", "b"], ["a", "b", "b", "b"]
+    different: list[Any] = [{}, {"a": one}, {"b": one}, {"a": other}, {"a": one, "b": other}, {"a": other, "b": one}]
+    assert len({with_groups(groups).fingerprint for groups in different}) == 6
+    assert with_groups({"a": one, "b": other}).fingerprint == with_groups({"b": other, "a": one}).fingerprint
+
+
+def test_groups_cannot_be_changed() -> None:
+    column = np.array([1, 1, 2, 2])
+    given = {"patient": column}
+    source = with_groups(given)
+    column[0] = 7
+    given["ward"] = column
+    assert source.groups.keys() == {"patient"}
+    assert source.groups["patient"].tolist() == [1, 1, 2, 2]
+    with pytest.raises(ValueError, match="read-only"):
+        source.groups["patient"][0] = 7
+    with pytest.raises(TypeError, match="does not support item assignment"):
+        source.groups["ward"] = column  # type: ignore[index]
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda source: pickle.loads(pickle.dumps(source))])
+def test_a_copy_is_as_whole_and_as_read_only(copied: Any) -> None:  # noqa: ANN401
+    source = with_groups({"patient": [1, 1, 2, 2]})
+    other = copied(source)
+    assert other.fingerprint == source.fingerprint
+    for array in (other.x, other.y, other.groups["patient"]):
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 1
+    with pytest.raises(TypeError, match="does not support item assignment"):
+        other.groups["ward"] = other.y
+
+
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [
+        ({"a": [1, 2, 3]}, r"groups\['a'\] has shape \(3,\); allowed is one value for each of 4 rows$"),
+        ({"a": [[1], [1], [2], [2]]}, r"groups\['a'\] has shape \(4, 1\); allowed is one value"),
+        ({"a": "abcd"}, r"groups\['a'\] has shape \(\)"),
+        ({"b": [1, 2, 3, 4], "a": [1, 2, float("nan"), 4]}, r"groups\['a'\] holds NaN or None in 1 of 4 rows$"),
+        ({"a": ["x", float("nan"), None, "y"]}, r"groups\['a'\] holds NaN or None in 2 of 4 rows$"),
+        ({"a": pl.Series(["x", None, "x", "y"])}, r"groups\['a'\] holds NaN or None in 1 of 4 rows$"),
+        ({"a": np.arange(4.0)}, r"groups\['a'\] holds float values; allowed are strings alone or integers alone$"),
+        ({"a": [1, "1", 2, "2"]}, r"groups\['a'\] holds int and str values; allowed are strings alone"),
+        ({"a": [True, False, True, True]}, r"groups\['a'\] holds bool values"),
+        ({"a": [[1], [2, 3], [4], [5]]}, r"groups\['a'\] holds list values"),
+        ({"a": [np.zeros((2, 2)), np.zeros((2, 3)), 1, 2]}, r"groups\['a'\] "),
+        ({"a": [0, 1, 2, 2**63]}, r"groups\['a'\] holds integers of more than 64 bits; allowed are smaller ones"),
+        ({3: [1, 2, 3, 4]}, r"groups has the key 3; allowed is a name$"),
+        ({"": [1, 2, 3, 4]}, r"groups has the key ''; allowed is a name$"),
+        ([1, 2, 3, 4], r"groups is a list; allowed is a mapping from names to columns$"),
+    ],
+)
+def test_faulty_groups_are_named(groups: Any, message: str) -> None:  # noqa: ANN401
+    with pytest.raises(UserError, match=f"^data=mine: {message}"):
+        with_groups(groups)
 
 
 def ramp(rows: int = 6, slope: float = 1.0) -> Source:
