@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -11,15 +12,16 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from overfit_lab.analysis.onset import Onset, estimate_onset
+from overfit_lab.analysis.onset import Onset
 from overfit_lab.analysis.pooling import pool_rows
+from overfit_lab.analysis.summary import summarise
 from overfit_lab.cohort import Cohort
 from overfit_lab.data.development import Stream
 from overfit_lab.data.source import Source
 from overfit_lab.data.split import Split
 from overfit_lab.environment import describe_environment, device_name
 from overfit_lab.model import count_parameters
-from overfit_lab.records import SCHEMA_VERSION, FitRecord, RunRecord, Status, ValLoss, ValLosses
+from overfit_lab.records import SCHEMA_VERSION, Descriptive, FitRecord, RunRecord, Status, ValLoss, ValLosses
 from overfit_lab.train import Trained, train_cohort
 from overfit_lab.training.events import CohortEvents, RunMembers
 from overfit_lab.training.history import History, Listener
@@ -67,6 +69,7 @@ def execute(
                 overrides=list(overrides[plan.run_id]),
                 parameters=count_parameters(plan.network),
                 **_analyse(trained.history, own, configuration, val_losses)._asdict(),
+                descriptive=_descriptive(trained, own, configuration),
                 # Of what the cohort took together, each run is given the same share.
                 seconds=share + time.perf_counter() - begun,
                 device=device_name(trained.device),
@@ -92,11 +95,12 @@ class _Outcome(NamedTuple):
 def _analyse(history: History, own: Mapping[int, Stream], configuration: int, val_losses: ValLosses) -> _Outcome:
     """Find the onset of a run's pooled curve and of each of its fits, and what is selected by validation."""
     epochs = val_losses.epochs
-    train_losses = history.curve("train", "loss")[list(own), configuration][:, epochs]
+    kept = np.searchsorted(history.measured, epochs)
+    train_losses = history.curve("train", "loss")[list(own), configuration][:, kept]
     fits = []
     for (place, stream), train_loss in zip(own.items(), train_losses, strict=True):
         losses = val_losses.losses[stream.repeat][:, val_losses.folds[stream.repeat] == stream.fold]
-        onset, best = _onset(losses, train_loss, epochs)
+        onset, best = summarise(losses[1:], train_loss[1:], epochs[1:])
         diverged_at = history.first_divergence(place, configuration)
         fits.append(
             FitRecord(
@@ -112,7 +116,7 @@ def _analyse(history: History, own: Mapping[int, Stream], configuration: int, va
         )
     pooled = pool_rows(val_losses.losses, val_losses.rows)
     train_loss = train_losses.mean(0)
-    onset, best = _onset(pooled, train_loss, epochs)
+    onset, best = summarise(pooled[1:], train_loss[1:], epochs[1:])
     return _Outcome(
         status="diverged" if any(fit.status == "diverged" for fit in fits) else "finished",
         onset=onset,
@@ -122,26 +126,33 @@ def _analyse(history: History, own: Mapping[int, Stream], configuration: int, va
     )
 
 
-def _onset(
-    losses: NDArray[Any], train_loss: NDArray[np.float64], epochs: NDArray[np.int64]
-) -> tuple[Onset, int | None]:
-    """Estimate the onset and the best epoch: where the trend is lowest, or the curve if it is too short for a trend."""
-    # Epoch 0 takes no part: the first pass over the data is no trend of its own. One row has no sampling error: what
-    # it shows is proof of nothing.
-    enough = losses.shape[1] > 1
-    onset = estimate_onset(losses[1:], train_loss[1:], epochs=epochs[1:]) if enough else Onset("too_short")
-    curve = losses[1:].mean(1, dtype=np.float64)
-    if onset.best_epoch is None and np.isfinite(curve).any():
-        return onset, int(epochs[1:][np.nanargmin(curve)])
-    return onset, onset.best_epoch
-
-
 def _val_loss(losses: NDArray[Any], epochs: NDArray[np.int64], best: int | None) -> ValLoss:
     if best is None:
         return ValLoss(mean=None, se=None, epoch=None)
     values = losses[np.searchsorted(epochs, best)].astype(np.float64)
     se = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else None
     return ValLoss(mean=values.mean(), se=se, epoch=best)
+
+
+def _descriptive(trained: Trained, own: Mapping[int, Stream], configuration: int) -> Descriptive:
+    """Sum up what a run's trained networks are like; where one of its fits has diverged, their mean is none."""
+    history, found, places = trained.history, trained.description, list(own)
+    sound = np.array([history.first_divergence(place, configuration) is None for place in places])
+
+    def mean(values: NDArray[np.float64]) -> float:
+        return float(np.where(sound, values, np.nan).mean())
+
+    # What has no weights that are known as such has no norm of them either.
+    names = [name for name in ("weight_norm", "distance_from_init") if ("train", name) in history.curves]
+    norms = {name: mean(history.curve("train", name)[places, configuration, -1]) for name in names}
+    dof = float(found.effective_dof[places[0], configuration]) if sound[0] else math.nan
+    return Descriptive(
+        weight_norm=norms.get("weight_norm"),
+        distance_from_init=norms.get("distance_from_init"),
+        effective_dof=dof,
+        effective_dof_rows=found.effective_dof_rows[places[0]] if math.isfinite(dof) else None,
+        normalised_margin=mean(found.normalised_margin[places, configuration].numpy()),
+    )
 
 
 def _val_losses(trained: Trained, own: Mapping[int, Stream], configuration: int) -> ValLosses:

@@ -13,6 +13,8 @@ from overfit_lab.data.datamodule import CohortDataModule
 from overfit_lab.data.development import DevelopmentRows, Stream, seal
 from overfit_lab.model import initialise
 from overfit_lab.objective import make_penalty
+from overfit_lab.training.describe import Description, describe
+from overfit_lab.training.describe import join as join_descriptions
 from overfit_lab.training.history import History, Listener, LossStorage, join, plan_storage
 from overfit_lab.training.module import CohortModule
 from overfit_lab.training.runner import train
@@ -28,12 +30,18 @@ class Trained:
         history: Of all its members, in the order of `Cohort.streams` and `Cohort.configurations`.
         storage: Which validation losses were kept.
         device: What it was trained on.
+        modules: The trained members, part by part as `Cohort.parts`; on the CPU.
+        data: Its rows, part by part; on the CPU, too.
+        description: What the trained members are like; each seed's effective number of parameters on the first fold.
     """
 
     development: DevelopmentRows
     history: History
     storage: LossStorage
     device: torch.device
+    modules: tuple[CohortModule, ...]
+    data: tuple[CohortDataModule, ...]
+    description: Description
 
 
 def train_cohort(cohort: Cohort, listeners: Sequence[Listener] = ()) -> Trained:
@@ -46,32 +54,54 @@ def train_cohort(cohort: Cohort, listeners: Sequence[Listener] = ()) -> Trained:
     plan = cohort.plans[0]
     development = seal(plan.source, plan.split)
     folds = development.folds
+    training = plan.config.training
     storage = plan_storage(
-        plan.config.training.epochs, [(f.repeat, f.fold) for f in folds], [len(f.val) for f in folds]
+        training.epochs, [(f.repeat, f.fold) for f in folds], [len(f.val) for f in folds], training.eval_every
     )
     cohort.begin()
     alone = len(cohort.parts) == 1
-    histories = []
+    histories, modules, data, descriptions = [], [], [], []
     for part, streams in enumerate(cohort.parts):
-        data = _data(plan.config, development, streams)
-        module = _module(cohort, streams, storage, listeners if alone else ())
+        modules.append(_module(cohort, streams, storage, listeners if alone else ()))
+        data.append(_data(plan.config, development, streams))
         histories.append(
             train(
-                module,
-                data,
-                training=plan.config.training,
+                modules[-1],
+                data[-1],
+                training=training,
                 trainer=plan.config.trainer,
                 checkpoint=cohort.study.checkpoint(cohort.name, part),
                 keep=not alone,
             )
         )
-        device = module.trained_on
+        descriptions.append(_describe(modules[-1], data[-1], fold=(folds[0].repeat, folds[0].fold)))
     history = join(histories)
     if not alone:
         for listener in listeners:
             for so_far in history.epoch_by_epoch():
                 listener(so_far)
-    return Trained(development, history, storage, device)
+    return Trained(
+        development,
+        history,
+        storage,
+        modules[-1].trained_on,
+        tuple(modules),
+        tuple(data),
+        join_descriptions(descriptions),
+    )
+
+
+def _describe(module: CohortModule, data: CohortDataModule, fold: tuple[int, int]) -> Description:
+    return describe(
+        module.network,
+        module.task,
+        data,
+        module.weight_names,
+        module.l1,
+        module.l2,
+        fold=fold,
+        device=module.trained_on,
+    )
 
 
 def _data(config: Config, development: DevelopmentRows, streams: Sequence[Stream]) -> CohortDataModule:
@@ -105,4 +135,5 @@ def _module(
         plan.weights,
         storage,
         listeners,
+        plan.config.training.eval_every,
     )

@@ -49,7 +49,9 @@ class Onset:
         verdict: overfit; not_reached within the horizon; underfit, as not_reached but still learning at the
             horizon; diverged, where the loss explodes or the train loss rises too; too_short for a test.
         epoch: the onset, where the verdict is overfit.
-        ci: confidence interval of the onset, 95 % unless asked otherwise, both ends included.
+        ci: confidence interval of the onset, 95 % unless asked otherwise, both ends included. An onset that is seen at
+            a measured epoch may lie anywhere between the epochs measured before and after it [interval censoring,
+            Turnbull 1976]: the ends lie next to those, which changes nothing where every epoch is measured.
         detected_at: the first epoch at which the rise is proven.
         best_epoch: the minimum of the trend over all epochs, for selection.
         p_value: of the hypothesis that the trend never rises.
@@ -158,11 +160,12 @@ def estimate_onset(
 
     minima = passes[(trend + noise)[:, : peak + 1].argmin(axis=1)]
     low, high = np.quantile(minima, [level / 2, 1 - level / 2], method="inverted_cdf")
+    # The estimate is an epoch that the data favour; a skewed bootstrap must not shut it out.
+    ends = min(low, passes[onset]), max(high, passes[onset])
     return Onset(
         "overfit",
         epoch=int(passes[onset]),
-        # The estimate is an epoch that the data favour; a skewed bootstrap must not shut it out.
-        ci=(int(min(low, passes[onset])), int(max(high, passes[onset]))),
+        ci=_between_measured(passes, *ends),
         detected_at=int(passes[detected]),
         best_epoch=best_epoch,
         p_value=p_value,
@@ -268,6 +271,14 @@ def _proven(trend: Array, scale: Array, critical: float, min_rise: float) -> NDA
     large = rise >= min_rise * np.abs(trend)[:, None]
     proven: NDArray[np.bool_] = np.triu(large & (rise > critical * scale), k=1)
     return proven
+
+
+def _between_measured(passes: Array, low: float, high: float) -> tuple[int, int]:
+    """Widen an interval whose ends were measured to all epochs of which they are the measured ones nearest by."""
+    before, after = np.searchsorted(passes, low) - 1, np.searchsorted(passes, high) + 1
+    earliest = passes[before] + 1 if before >= 0 else 1
+    latest = passes[after] - 1 if after < len(passes) else high
+    return int(min(low, earliest)), int(max(high, latest))
 
 
 def _peak(trend: Array, onset: int, detected: int, falls: NDArray[np.bool_]) -> tuple[int, bool]:

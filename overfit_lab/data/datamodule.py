@@ -16,7 +16,7 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor
 
 from overfit_lab.data.batches import Batch, BatchLoader
-from overfit_lab.data.development import DevelopmentFold, DevelopmentRows, Stream
+from overfit_lab.data.development import DevelopmentFold, DevelopmentRows, LabelledRows, Stream
 from overfit_lab.data.scaling import Scaling, fit_scaling, no_scaling
 from overfit_lab.data.split import Rows
 from overfit_lab.seeding import derive_seed
@@ -48,7 +48,7 @@ class CohortDataModule(L.LightningDataModule):
 
     Args:
         development: The rows, without the test rows.
-        streams: Which (seed, repeat, fold) to train on.
+        streams: Which (seed, repeat, fold) to train on; either all of their folds have validation rows or none has.
         batch_size: Rows for one optimizer step, at most.
         max_train_rows_measured: More train rows than this are measured on a subset.
         scale_inputs: Whether inputs get mean 0 and deviation 1 on the train rows of each fold.
@@ -82,9 +82,12 @@ class CohortDataModule(L.LightningDataModule):
 
         scalings = [_fit(development, f, scale_inputs, scale_targets) for f in self.folds]
         self.target_scalings = [target for _, target in scalings]
+        self._scalings, self._dtype = scalings, dtype
         measured = [_measured_rows(development, f, max_train_rows_measured) for f in self.folds]
         self.train = _stack(development, [f.train for f in self.folds], scalings, dtype)
-        self.val = _stack(development, [f.val for f in self.folds], scalings, dtype)
+        # A final training holds nothing back.
+        validated = any(len(f.val) for f in self.folds)
+        self.val = _stack(development, [f.val for f in self.folds], scalings, dtype) if validated else None
         whole = all(len(rows) == len(f.train) for rows, f in zip(measured, self.folds, strict=True))
         self.train_measured = self.train if whole else _stack(development, measured, scalings, dtype)
 
@@ -92,14 +95,24 @@ class CohortDataModule(L.LightningDataModule):
         """Move the rows to the device that the Trainer runs on, once."""
         if self.trainer is None:
             return
-        device = self.trainer.strategy.root_device
+        self._move(self.trainer.strategy.root_device)
+
+    def teardown(self, stage: str) -> None:
+        """Move the rows back to the CPU, as Lightning does with the module: other cohorts may follow."""
+        self._move(torch.device("cpu"))
+
+    def _move(self, device: torch.device) -> None:
         whole = self.train_measured is self.train
-        self.train, self.val = self.train.to(device), self.val.to(device)
+        self.train, self.val = self.train.to(device), None if self.val is None else self.val.to(device)
         self.train_measured = self.train if whole else self.train_measured.to(device)
 
     def transfer_batch_to_device(self, batch: list[Batch], device: torch.device, dataloader_idx: int) -> list[Batch]:
         """Return the batch: it is cut from rows that are on the device already."""
         return batch
+
+    def scale(self, rows: LabelledRows) -> StackedRows:
+        """Scale rows from elsewhere, all of them, as those of each fold were."""
+        return _stack(rows, [np.arange(len(rows.x))] * len(self.folds), self._scalings, self._dtype)
 
     def train_dataloader(self) -> BatchLoader:
         """Return the batches of an epoch, shuffled anew in each, in chunks of several steps."""
@@ -122,21 +135,25 @@ def _fit(rows: DevelopmentRows, fold: DevelopmentFold, inputs: bool, targets: bo
 
 
 def _measured_rows(rows: DevelopmentRows, fold: DevelopmentFold, limit: int) -> Rows:
-    """Train rows on which the train curve is measured: all, or where they are many a fixed subset like the val set."""
-    if len(fold.train) <= max(limit, len(fold.val)):
+    """Train rows on which the train curve is measured: all, or where they are many a fixed subset.
+
+    It is as large as the validation set, or where there is none, as the limit.
+    """
+    count = len(fold.val) or limit
+    if len(fold.train) <= max(limit, count):
         return fold.train
     labels = rows.y[fold.train].reshape(-1) if rows.problem in ("binary", "multiclass") else None
     if labels is not None:
         counts = np.unique(labels, return_counts=True)[1]
-        if counts.min() < 2 or len(counts) > min(len(fold.val), len(fold.train) - len(fold.val)):
+        if counts.min() < 2 or len(counts) > min(count, len(fold.train) - count):
             labels = None  # not every class can be on both sides
     seed = derive_seed("measured", fold.repeat, fold.fold, bits=32)
-    subset, _ = train_test_split(fold.train, train_size=len(fold.val), random_state=seed, stratify=labels)
+    subset, _ = train_test_split(fold.train, train_size=count, random_state=seed, stratify=labels)
     return np.sort(subset)
 
 
 def _stack(
-    rows: DevelopmentRows,
+    rows: LabelledRows,
     parts: Sequence[Rows],
     scalings: Sequence[tuple[Scaling, Scaling]],
     dtype: torch.dtype,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,22 @@ class Stream(NamedTuple):
     seed: int
     repeat: int
     fold: int
+
+
+class LabelledRows(Protocol):
+    """Rows with their targets, wherever they come from."""
+
+    @property
+    def problem(self) -> Problem:
+        """The problem type."""
+
+    @property
+    def x(self) -> NDArray[np.float64]:
+        """Inputs, `rows x features`."""
+
+    @property
+    def y(self) -> NDArray[Any]:
+        """Targets, `rows` or `rows x targets`."""
 
 
 @dataclass(frozen=True, eq=False)

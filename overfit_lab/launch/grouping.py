@@ -167,7 +167,8 @@ def bytes_per_fit(plans: Sequence[Plan]) -> int:
     kept = 4 * epochs * (val_rows if epochs * val_rows <= MAX_VALUES else BLOCKS)
     # Streams hold the rows once more in the order of their batches.
     data = 2 * rows * features * number // len({p.config_id for p in plans})
-    return _bytes_of_state(plans) + activations + kept + data
+    # Beside what every step touches, the initial values are kept: the distance from them is measured.
+    return _bytes_of_state(plans) * 5 // 4 + activations + kept + data
 
 
 def _bytes_of_state(plans: Sequence[Plan]) -> int:

@@ -1,4 +1,4 @@
-"""The history of a cohort: its curves, epoch by epoch, from epoch 0 (before any step)."""
+"""The history of a cohort: its curves, at each measured epoch, from epoch 0 (before any step)."""
 
 from __future__ import annotations
 
@@ -56,17 +56,27 @@ class LossStorage:
         return (sums / counts).float().cpu()
 
 
-def plan_storage(epochs: int, names: Sequence[tuple[int, int]], val_sizes: Sequence[int]) -> LossStorage:
+def is_measured(epoch: int, epochs: int, every: int) -> bool:
+    """Say whether curves have a point at an epoch: at 0, at every `every`-th, and at the last one."""
+    return epoch % every == 0 or epoch == epochs
+
+
+def plan_storage(
+    epochs: int, names: Sequence[tuple[int, int]], val_sizes: Sequence[int], eval_every: int = 1
+) -> LossStorage:
     """Plan which validation losses to keep.
 
     Args:
         epochs: The horizon.
         names: (repeat, fold) of each fold, which seed its blocks.
         val_sizes: Validation rows of each fold; if one is too large, all are kept as blocks.
+        eval_every: Epochs from one measured epoch to the next.
     """
-    kept = np.arange(1, epochs + 1)
-    if epochs > MAX_EPOCHS:
-        kept = np.unique(np.geomspace(1, epochs, MAX_EPOCHS).round().astype(np.int64))
+    kept = np.array([epoch for epoch in range(1, epochs + 1) if is_measured(epoch, epochs, eval_every)])
+    if len(kept) > MAX_EPOCHS:
+        # Log-spaced, each moved to the nearest measured epoch.
+        spaced = (np.geomspace(kept[0], epochs, MAX_EPOCHS) / eval_every).round().astype(np.int64) * eval_every
+        kept = np.unique([*spaced[spaced < epochs], epochs])
     whole = len(kept) * max(val_sizes) <= MAX_VALUES
     blocks = {
         name: None if whole else numpy_generator("blocks", *name).permutation(np.arange(size) % min(BLOCKS, size))
@@ -80,24 +90,30 @@ class History:
     """What a cohort has shown so far. Members lie along `streams x configurations`.
 
     Args:
-        curves: For each (split, metric), one tensor `streams x configurations` for each epoch from 0; metrics that
-            belong to training itself (`running_loss`, `penalty`) start at epoch 1.
+        curves: For each (split, metric), one tensor `streams x configurations` for each measured epoch; what begins
+            later, as `running_loss` at the first after epoch 0, ends with the others.
         val_losses: For each kept epoch, for each stream, `configurations x rows` (or blocks).
-        diverged_at: `streams x configurations`, the first epoch with a value that is not finite, or -1.
+        diverged_at: `streams x configurations`, the first measured epoch with a value that is not finite, or -1.
+        measured: The measured epochs, from 0.
     """
 
     curves: dict[tuple[str, str], list[Tensor]] = field(default_factory=dict)
     val_losses: list[list[Tensor]] = field(default_factory=list)
     diverged_at: Tensor | None = None
+    measured: list[int] = field(default_factory=list)
     _stacked: dict[tuple[str, str], NDArray[np.float64]] = field(default_factory=dict, repr=False)
 
     @property
     def epochs(self) -> int:
-        """Completed passes; -1 before epoch 0 was measured."""
-        return len(self.curves.get(("val", "loss"), ())) - 1
+        """Completed passes when it was measured last; -1 before epoch 0 was."""
+        return self.measured[-1] if self.measured else -1
+
+    def begin(self, epoch: int) -> None:
+        """Begin to measure an epoch: what is added from here on belongs to it."""
+        self.measured.append(epoch)
 
     def append(self, split: str, metric: str, values: Tensor) -> None:
-        """Add the next epoch of a curve."""
+        """Add the value of a curve at the epoch that is being measured."""
         self.curves.setdefault((split, metric), []).append(values.double().cpu())
 
     def note_divergence(self, healthy: Tensor) -> None:
@@ -107,7 +123,7 @@ class History:
         self.diverged_at[(self.diverged_at < 0) & ~healthy.cpu()] = self.epochs
 
     def curve(self, split: str, metric: str) -> NDArray[np.float64]:
-        """Return a curve as `streams x configurations x epochs`."""
+        """Return a curve as `streams x configurations x measured epochs`."""
         values = self.curves[split, metric]
         # Every run of a cohort asks for its part of the same array.
         if (split, metric) not in self._stacked or self._stacked[split, metric].shape[-1] != len(values):
@@ -131,7 +147,7 @@ class History:
         for split, metric in self.curves:
             curve = self.curve(split, metric)[list(fits), configuration]
             count = curve.shape[1]
-            epochs = np.arange(self.epochs + 1 - count, self.epochs + 1)
+            epochs = self.measured[len(self.measured) - count :]
             columns = {
                 "repeat": np.repeat([stream.repeat for stream in fits.values()], count),
                 "fold": np.repeat([stream.fold for stream in fits.values()], count),
@@ -144,11 +160,12 @@ class History:
         return pl.concat(parts)
 
     def epoch_by_epoch(self) -> Iterator[History]:
-        """Yield the history as it was at each epoch, from 0; without the validation losses."""
-        for epochs in range(1, self.epochs + 2):
-            # A curve that starts at epoch 1 is shorter by one.
-            missing = self.epochs + 1 - epochs
-            yield History({name: values[: len(values) - missing] for name, values in self.curves.items()})
+        """Yield the history as it was at each measured epoch, from 0; without the validation losses."""
+        for count in range(1, len(self.measured) + 1):
+            # A curve that begins later is shorter.
+            missing = len(self.measured) - count
+            curves = {name: values[: max(0, len(values) - missing)] for name, values in self.curves.items()}
+            yield History(curves, measured=self.measured[:count])
 
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint needs, of tensors and plain values."""
@@ -156,6 +173,7 @@ class History:
             "curves": {f"{split}/{metric}": torch.stack(v) for (split, metric), v in self.curves.items()},
             "val_losses": self.val_losses,
             "diverged_at": self.diverged_at,
+            "measured": self.measured,
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -163,6 +181,8 @@ class History:
         keys = {tuple(name.split("/")): value for name, value in state["curves"].items()}
         self.curves = {(split, metric): list(value) for (split, metric), value in keys.items()}
         self.val_losses, self.diverged_at = state["val_losses"], state["diverged_at"]
+        # A checkpoint that does not say so was measured at every epoch.
+        self.measured = state.get("measured", list(range(max(map(len, self.curves.values()), default=0))))
 
 
 Listener = Callable[[History], None]
@@ -183,4 +203,5 @@ def join(histories: Sequence[History]) -> History:
             for epoch in zip(*(h.val_losses for h in histories), strict=True)
         ],
         diverged_at=torch.cat([h.diverged_at for h in histories if h.diverged_at is not None]),
+        measured=first.measured,
     )

@@ -60,11 +60,7 @@ def measure(
         fold_of_stream: `streams`, the fold that each stream is measured on.
         target_scalings: For each fold, how its targets were scaled: metrics are in the target's own units.
     """
-    was_training = network.training
-    network.eval()
-    logits = _forward(network, rows, fold_of_stream)
-    network.train(was_training)
-
+    logits = predict(network, rows, fold_of_stream)
     losses: list[Tensor] = []
     metrics: dict[str, list[Tensor]] = {name: [] for name in task.metrics}
     sizes = [rows.sizes[fold] for fold in fold_of_stream]
@@ -76,10 +72,29 @@ def measure(
         losses += task.loss(own, targets)
         if task.problem == "regression":
             scalings = [target_scalings[fold] for fold in folds]
-            own, targets = _unscale(own, scalings), _unscale(targets, scalings)
+            own, targets = unscale(own, scalings), unscale(targets, scalings)
         for name, values in measure_members(task.metrics, task.problem, own, targets).items():
             metrics[name].append(values)
     return Measurement(losses, {name: torch.cat(parts) for name, parts in metrics.items()})
+
+
+@torch.no_grad()
+def predict(network: StackedNetwork, rows: StackedRows, fold_of_stream: Sequence[int]) -> Tensor:
+    """Compute every member's logits in eval mode, in passes of bounded size.
+
+    Args:
+        network: The members; left in the mode in which it was.
+        rows: Stacked over folds.
+        fold_of_stream: `streams`, the fold that each stream reads.
+
+    Returns:
+        `streams x configurations x rows x outputs`.
+    """
+    was_training = network.training
+    network.eval()
+    logits = _forward(network, rows, fold_of_stream)
+    network.train(was_training)
+    return logits
 
 
 def _forward(network: StackedNetwork, rows: StackedRows, fold_of_stream: Sequence[int]) -> Tensor:
@@ -102,7 +117,7 @@ def _forward(network: StackedNetwork, rows: StackedRows, fold_of_stream: Sequenc
     return torch.cat([part.transpose(-1, -2) for part in parts], dim=-1).transpose(-1, -2)
 
 
-def _unscale(values: Tensor, scalings: Sequence[Scaling]) -> Tensor:
+def unscale(values: Tensor, scalings: Sequence[Scaling]) -> Tensor:
     """Undo each stream's scaling of its targets, in `streams x (configurations or 1) x rows x targets`."""
     scale, mean = (
         torch.from_numpy(np.stack(columns)).to(values.device)[:, None, None]

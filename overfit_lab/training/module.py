@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import lightning as L
@@ -14,7 +14,8 @@ from overfit_lab.data.batches import Batch
 from overfit_lab.data.datamodule import CohortDataModule
 from overfit_lab.objective.penalty import Penalty, add_penalty_gradient, penalty_per_member, stack_strengths
 from overfit_lab.task.task import Task
-from overfit_lab.training.history import History, Listener, LossStorage
+from overfit_lab.training.describe import weight_norms
+from overfit_lab.training.history import History, Listener, LossStorage, is_measured
 from overfit_lab.training.measure import measure
 from overfit_lab.training.noise import NoiseSource
 from overfit_lab.training.optimizers import make_optimizer
@@ -37,6 +38,7 @@ class CohortModule(L.LightningModule):
         weights: Names of the parameters that are penalised and decay.
         storage: Which validation losses to keep.
         listeners: Called with the history whenever an epoch has been measured, epoch 0 included.
+        eval_every: Epochs from one measured epoch to the next; the last one is always measured.
     """
 
     def __init__(
@@ -48,15 +50,21 @@ class CohortModule(L.LightningModule):
         weights: frozenset[str],
         storage: LossStorage,
         listeners: Sequence[Listener] = (),
+        eval_every: int = 1,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
-        self.network, self.task, self.storage = network, task, storage
+        self.network, self.task, self.storage, self.eval_every = network, task, storage, eval_every
         self.optimizer_configs = tuple(optimizers)
         self.weight_names, self.listeners = weights, tuple(listeners)
         self.l1 = stack_strengths(p.l1 for p in penalties)
         self.l2 = stack_strengths(p.l2 for p in penalties)
         self.history = History()
+        # Where the weights begin; a checkpoint is read into the network later.
+        self._initial = [value.clone() for value in self._of_weights(network.stacked_parameters())]
+
+    def _of_weights(self, values: Mapping[str, Tensor]) -> list[Tensor]:
+        return [value for name, value in values.items() if name in self.weight_names]
 
     @property
     def data(self) -> CohortDataModule:
@@ -75,9 +83,9 @@ class CohortModule(L.LightningModule):
 
     def on_train_start(self) -> None:
         """Prepare what depends on data, device and precision; measure epoch 0, unless a checkpoint brought it along."""
-        values, gradients = self.network.stacked_parameters(), self.network.gradients
-        self._weights = [values[name] for name in values if name in self.weight_names]
-        self._weight_gradients = [gradients[name] for name in values if name in self.weight_names]
+        self._weights = self._of_weights(self.network.stacked_parameters())
+        self._weight_gradients = self._of_weights(self.network.gradients)
+        self._initial = [value.to(self.network.flat) for value in self._initial]
         self._l1, self._l2 = (s if s is None else s.to(self.network.flat) for s in (self.l1, self.l2))
         self._noise = NoiseSource(
             self.network,
@@ -86,7 +94,8 @@ class CohortModule(L.LightningModule):
             self.data.widest_batch,
             seeded=isinstance(self.network, LoopedNetwork),
         )
-        if self.history.epochs < 0:
+        if not self.history.measured:
+            self.history.begin(0)
             self._measure()
 
     def on_train_epoch_start(self) -> None:
@@ -108,9 +117,18 @@ class CohortModule(L.LightningModule):
             self._steps += 1
 
     def on_train_epoch_end(self) -> None:
-        """Measure the epoch that has just ended."""
-        self.history.append("train", "running_loss", self._running_loss / self._steps)
-        self._measure()
+        """Measure the epoch that has just ended, if it is one that is measured."""
+        epoch, horizon = self.current_epoch + 1, self.trainer.max_epochs
+        assert horizon is not None
+        if is_measured(epoch, horizon, self.eval_every):
+            self.history.begin(epoch)
+            self.history.append("train", "running_loss", self._running_loss / self._steps)
+            self._measure()
+
+    def on_fit_end(self) -> None:
+        """Let go of what only training needs: whoever keeps the module keeps its values, and none on the device."""
+        self._initial, self._weights, self._weight_gradients = [], [], []
+        self.network.bind()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the history to a checkpoint."""
@@ -125,7 +143,12 @@ class CohortModule(L.LightningModule):
         healthy = torch.ones(self.network.streams, self.network.configurations, dtype=torch.bool, device=self.device)
         penalty = penalty_per_member(self._weights, self._l1, self._l2)
         history.append("train", "penalty", penalty.to(torch.float64).expand(healthy.shape))
+        if self._weights:
+            for name, values in weight_norms(self._weights, self._initial).items():
+                history.append("train", name, values)
         for split, rows in (("train", data.train_measured), ("val", data.val)):
+            if rows is None:
+                continue
             found = measure(self.network, self.task, rows, data.fold_of_stream, data.target_scalings)
             history.append(split, "loss", found.loss)
             for name, values in found.metrics.items():

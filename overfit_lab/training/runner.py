@@ -41,7 +41,7 @@ def train(
         KeyboardInterrupt: The user interrupted it; the last checkpoint is kept.
 
     Returns:
-        The module's history, of `training.epochs + 1` epochs.
+        The module's history, from epoch 0 to `training.epochs`.
     """
     path = resumable(checkpoint)
     if trainer.precision == "64-true":
@@ -79,6 +79,8 @@ def train(
                 lightning_trainer.save_checkpoint(partial)
     if not keep:
         checkpoint.unlink(missing_ok=True)
+    # Whoever holds on to the module should not hold the optimizer's states, which are larger.
+    module.trainer = data.trainer = None
     return module.history
 
 

@@ -5,7 +5,7 @@ of noise of a real one: a finite sample of unlike examples, which shifts it cohe
 the weights from one epoch to the next, which all examples share.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +19,12 @@ class Sample:
     """One drawn curve.
 
     Attributes:
-        val_losses: [epochs, examples]; row t after t + 1 passes.
-        train_loss: [epochs].
+        epochs: completed passes at every row, [rows].
+        val_losses: [rows, examples].
+        train_loss: [rows].
     """
 
+    epochs: Array
     val_losses: Array
     train_loss: Array
 
@@ -43,6 +45,7 @@ class Scenario:
         examples: size of the validation set.
         spread: of the loss over the examples: about this fraction of them makes most of the loss, and half of it
             most of what overfitting adds. Small for the cross-entropy of a classifier that is nearly always right.
+        every: epochs from one measured epoch to the next.
     """
 
     name: str
@@ -55,6 +58,7 @@ class Scenario:
     drift: float = 0.1
     examples: int = 300
     spread: float = 1.0
+    every: int = 1
 
     @property
     def trend(self) -> Array:
@@ -78,8 +82,10 @@ class Scenario:
         jitter = self.jitter * ar1(1, epochs, self.phi, rng).T
         exposure = rng.gamma(4.0, 0.25, n)
         losses *= wandering * (1 + 0.05 * own + jitter * exposure)
-        train = self.trend[0] * np.arange(1, epochs + 1) ** -0.5 * (1 + jitter[:, 0])
-        return Sample(losses, train)
+        passes = np.arange(1.0, epochs + 1)
+        train = self.trend[0] * passes**-0.5 * (1 + jitter[:, 0])
+        measured = slice(self.every - 1, None, self.every)
+        return Sample(passes[measured], losses[measured], train[measured])
 
 
 def ar1(series: int, epochs: int, phi: float, rng: np.random.Generator) -> Array:
@@ -127,8 +133,12 @@ _RECOVERY = _sigmoid(_T, 68, 6)
 _LEARNED_IN_TURN = 0.9 * _T**-1.1 + 0.15 * (1 - _RECOVERY)
 _SPOILT = 0.2 * (_sigmoid(_T, 27, 4) - _RECOVERY)
 
+_CLEAR = _u("clear U", 24, 100, (0.9, 0.8), 2.2, 0.01)
+_PLATEAU = Scenario("plateau", None, 0.3, _DESCENT, _FLAT, 0.008)
+
 OVERFITTING = (
-    _u("clear U", 24, 100, (0.9, 0.8), 2.2, 0.01),
+    _CLEAR,
+    replace(_CLEAR, name="clear U, every 5th epoch", every=5),
     _u("shallow U", 50, 100, (0.9, 0.8), 1.5, 0.01),
     _u("early, T=20", 5, 20, (0.6, 1.2), 1.3, 0.01),
     Scenario("epoch-wise double descent", 16, 0.25, _LEARNED_IN_TURN, _SPOILT, 0.01),
@@ -136,7 +146,8 @@ OVERFITTING = (
     _confidently_wrong("heavy-tailed U", 20, 0.04, u_shape(20, 100, (0.6, 1.0), 1.6)),
 )
 NULLS = (
-    Scenario("plateau", None, 0.3, _DESCENT, _FLAT, 0.008),
+    _PLATEAU,
+    replace(_PLATEAU, name="plateau, every 5th epoch", every=5),
     Scenario("plateau, 5 % jitter", None, 0.3, _DESCENT, _FLAT, 0.05),
     Scenario("still falling", None, 0.2, _SLOW_DESCENT, _FLAT, 0.01),
     Scenario("falling with drift", None, 0.2, _SLOW_DESCENT, _FLAT, 0.01, drift=0.4),

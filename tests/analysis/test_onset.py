@@ -8,12 +8,13 @@ from numpy.typing import NDArray
 from overfit_lab.analysis import onset as package
 from overfit_lab.analysis.onset import Onset, estimate_onset
 from scripts.benchmarks.onset import ESTIMATOR, intervals, main, measure
-from scripts.benchmarks.scenarios import NULLS, OVERFITTING, SCENARIOS, Scenario
+from scripts.benchmarks.scenarios import NULLS, OVERFITTING, SCENARIOS, Scenario, u_shape
 from tests.reference import onset as reference
 
 Array = NDArray[np.float64]
 BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}
 CLEAR = BY_NAME["clear U"]
+SPARSE = BY_NAME["clear U, every 5th epoch"]
 FALLING = BY_NAME["still falling"]
 
 
@@ -85,6 +86,7 @@ def test_sample_has_the_trend_of_its_population() -> None:
     ("name", "bias", "sd", "width"),
     [
         ("clear U", 1.5, 3.5, 12),
+        ("clear U, every 5th epoch", 2, 4, 22),
         ("shallow U", 5, 9, 30),
         ("early, T=20", 0.6, 0.9, 5),
         ("epoch-wise double descent", 1.5, 2.5, 9),
@@ -104,8 +106,53 @@ def test_onset_is_found(name: str, bias: float, sd: float, width: float) -> None
     assert ci.second_descent == pytest.approx(float(name == "epoch-wise double descent"), abs=0.1)
 
 
+@pytest.mark.parametrize(("onset", "bare_cover"), [(24, 0.96), (3, 0.0)])
+def test_sparse_grid_covers_an_onset_between_its_epochs(onset: int, bare_cover: float) -> None:
+    """Every fifth epoch of a clear U whose minimum lies between two measured ones, or before the first."""
+    learned, harm = u_shape(onset, 100, (0.9, 0.8), 2.2)
+    scenario = dataclasses.replace(SPARSE, onset=onset, fall=learned, rise=harm)
+    covered, bare = [], []
+    for seed in range(100):
+        sample = scenario.draw(np.random.default_rng([7, seed]))
+        ci = estimate_onset(sample.val_losses, sample.train_loss, epochs=sample.epochs, replicates=59).ci
+        assert ci is not None
+        within = sample.epochs[(ci[0] <= sample.epochs) & (sample.epochs <= ci[1])]
+        # Each end lies beside a measured epoch that is no longer within.
+        assert ci == (within[0] - 4, within[-1] + 4)
+        covered.append(ci[0] <= onset <= ci[1])
+        bare.append(within[0] <= onset <= within[-1])
+    assert np.mean(covered) >= 0.95
+    assert np.mean(bare) <= bare_cover
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_interval_on_a_dense_grid_is_that_of_the_bootstrap(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    estimate = estimate_onset(*draw(CLEAR, seed))
+    monkeypatch.setattr(package, "_between_measured", lambda passes, low, high: (int(low), int(high)))
+    assert estimate_onset(*draw(CLEAR, seed)) == estimate
+
+
+@pytest.mark.parametrize(
+    ("epochs", "ends", "widened"),
+    [
+        ([1, 2, 3, 4], (2, 3), (2, 3)),
+        ([1, 2, 3, 4], (1, 4), (1, 4)),
+        ([5, 10, 15, 20, 23], (10, 15), (6, 19)),
+        # Before the first measured epoch there are passes too; after the last there is nothing.
+        ([5, 10, 15, 20, 23], (5, 23), (1, 23)),
+        ([5, 10, 15, 20, 23], (20, 20), (16, 22)),
+        ([1, 2, 4, 8, 16], (4, 4), (3, 7)),
+        ([0.5, 1, 1.5, 2], (1, 1.5), (1, 1)),
+    ],
+)
+def test_interval_is_widened_to_the_neighbours_of_its_ends(
+    epochs: list[float], ends: tuple[float, float], widened: tuple[int, int]
+) -> None:
+    assert package._between_measured(np.array(epochs, dtype=np.float64), *ends) == widened
+
+
 def test_rise_through_a_few_examples_is_often_found() -> None:
-    # One in seven would be if a rise counted in its standard errors alone [scripts/benchmarks/onset.py].
+    # One in seven would be if a rise counted in its standard errors alone [scripts/bench onset].
     outcomes, reports = measure(BY_NAME["heavy-tailed U"], repeats=20, seed=1)
     assert outcomes[ESTIMATOR].detection >= 0.3
     assert intervals(reports, 20).cover >= 0.85

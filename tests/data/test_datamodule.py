@@ -14,7 +14,7 @@ from sklearn.preprocessing import StandardScaler
 
 from overfit_lab.config import HoldoutSplit, KFoldSplit, Problem
 from overfit_lab.data import Source, Split, make_split
-from overfit_lab.data.datamodule import CohortDataModule
+from overfit_lab.data.datamodule import CohortDataModule, StackedRows
 from overfit_lab.data.development import Stream, seal
 
 PROPERTY = settings(max_examples=50, deadline=None, derandomize=True, database=None)
@@ -66,6 +66,11 @@ def module(
         scale_targets=scale_targets,
         dtype=dtype,
     )
+
+
+def _val(data: CohortDataModule) -> StackedRows:
+    assert data.val is not None
+    return data.val
 
 
 def orders(data: CohortDataModule, epoch: int = 0) -> list[list[list[int]]]:
@@ -143,7 +148,7 @@ def test_rows_are_stacked_fold_by_fold(problem: Problem, dtype: torch.dtype) -> 
     split = make_split(source, kfold(repeats=2))
     data = module(source, split, dtype=dtype)
     assert {len(fold.train) for fold in split.folds} == {24, 25}
-    for stack, parts in ((data.train, [f.train for f in split.folds]), (data.val, [f.val for f in split.folds])):
+    for stack, parts in ((data.train, [f.train for f in split.folds]), (_val(data), [f.val for f in split.folds])):
         assert stack.sizes == tuple(len(part) for part in parts)
         assert stack.x.dtype == dtype
         assert stack.y.dtype == (torch.int64 if problem == "multiclass" else dtype)
@@ -170,7 +175,7 @@ def test_inputs_are_scaled_by_the_train_rows_of_each_fold() -> None:
     data = module(source, split, scale_inputs=True)
     for i, fold in enumerate(split.folds):
         reference = StandardScaler().fit(source.x[fold.train])
-        for stack, rows in ((data.train, fold.train), (data.val, fold.val)):
+        for stack, rows in ((data.train, fold.train), (_val(data), fold.val)):
             found = stack.x[i, : len(rows)].numpy()
             np.testing.assert_allclose(found, reference.transform(source.x[rows]), rtol=1e-9, atol=1e-9)
             np.testing.assert_array_equal(stack.y[i, : len(rows)].numpy(), source.y[rows])
@@ -183,7 +188,7 @@ def test_targets_are_scaled_by_the_train_rows_of_each_fold_and_back() -> None:
     for i, fold in enumerate(split.folds):
         reference = StandardScaler().fit(source.y[fold.train])
         scaling = data.target_scalings[i]
-        for stack, rows in ((data.train, fold.train), (data.val, fold.val)):
+        for stack, rows in ((data.train, fold.train), (_val(data), fold.val)):
             found = stack.y[i, : len(rows)].numpy()
             np.testing.assert_allclose(found, reference.transform(source.y[rows]), rtol=1e-9, atol=1e-9)
             np.testing.assert_allclose(found * scaling.scale + scaling.mean, source.y[rows], rtol=1e-12)
@@ -267,8 +272,8 @@ def test_scaled_train_rows_do_not_depend_on_val_or_test_rows(scale_targets: bool
         found = module(dataclasses.replace(source, x=x, y=y), split, scale_inputs=True, scale_targets=scale_targets)
         assert torch.equal(found.train.x, expected.train.x)
         assert torch.equal(found.train.y, expected.train.y)
-        assert torch.equal(found.val.x, expected.val.x) == (rows is split.test)
-        assert torch.equal(found.val.y, expected.val.y) == (rows is split.test)
+        assert torch.equal(_val(found).x, _val(expected).x) == (rows is split.test)
+        assert torch.equal(_val(found).y, _val(expected).y) == (rows is split.test)
 
 
 # 50 rows: 10 for the test, 8 for validation, 32 to train on.
@@ -366,9 +371,33 @@ def test_tensors_move_to_the_device_of_the_trainer_once() -> None:
         assert (data.train_measured is data.train) == (data is whole)
         trainer: Any = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device("meta")))
         data.trainer = trainer
-        sizes = [stack.sizes for stack in (data.train, data.val, data.train_measured)]
+        sizes = [stack.sizes for stack in (data.train, _val(data), data.train_measured)]
         data.setup("fit")
-        for stack in (data.train, data.val, data.train_measured):
+        for stack in (data.train, _val(data), data.train_measured):
             assert stack.x.device.type == stack.y.device.type == "meta"
-        assert [stack.sizes for stack in (data.train, data.val, data.train_measured)] == sizes
+        assert [stack.sizes for stack in (data.train, _val(data), data.train_measured)] == sizes
         assert (data.train_measured.x is data.train.x) == (data is whole)
+
+
+@pytest.mark.parametrize(("limit", "measured"), [(10_000, 37), (37, 37), (20, 20)])
+def test_where_nothing_is_held_back_there_are_no_validation_rows(limit: int, measured: int) -> None:
+    source = made_up("binary")
+    development = seal(source, make_split(source, holdout(test_fraction=0.2)))
+    rows = np.arange(len(development.rows))
+    assert len(rows) == 37
+    whole = dataclasses.replace(development.folds[0], train=rows, val=rows[:0])
+    data = CohortDataModule(
+        dataclasses.replace(development, folds=(whole,)),
+        [Stream(0, 0, 0)],
+        batch_size=8,
+        max_train_rows_measured=limit,
+        scale_inputs=True,
+        scale_targets=False,
+    )
+    assert data.val is None
+    assert data.train.sizes == (37,)
+    assert data.train_measured.sizes == (measured,)
+    data.trainer = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device("meta")))  # type: ignore[assignment]
+    data.setup("fit")
+    assert data.train.x.device.type == "meta"
+    assert data.val is None

@@ -17,10 +17,11 @@ from overfit_lab.records import RunFiles
 from tests.integration.conftest import Train
 
 RECORD_KEYS = (
-    "schema_version run_id config_id status config overrides parameters onset val_loss train_loss fits seconds device "
-    "environment"
+    "schema_version run_id config_id status config overrides parameters onset val_loss train_loss fits descriptive "
+    "seconds device environment"
 )
 ONSET_KEYS = "verdict epoch ci detected_at best_epoch p_value second_descent"
+DESCRIPTIVE_KEYS = "weight_norm distance_from_init effective_dof effective_dof_rows normalised_margin"
 ENVIRONMENT_KEYS = "overfit_lab torch lightning python git command"
 
 QUICK = ("training.epochs=12", "model.width=8", "study.report=false")
@@ -46,6 +47,7 @@ def test_a_run_leaves_what_the_contract_says(train: Train, tmp_path: Path) -> No
     assert list(record) == RECORD_KEYS.split()
     assert list(record["onset"]) == ONSET_KEYS.split()
     assert list(record["environment"]) == ENVIRONMENT_KEYS.split()
+    assert list(record["descriptive"]) == DESCRIPTIVE_KEYS.split()
     assert record["run_id"] == files.directory.name
     assert record["overrides"] == overrides
     assert record["parameters"] == 30 * 8 + 8 + 8 * 8 + 8 + 8 + 1
@@ -58,7 +60,8 @@ def test_a_run_leaves_what_the_contract_says(train: Train, tmp_path: Path) -> No
 
     curves = files.load_curves()
     assert curves.columns == ["repeat", "fold", "epoch", "split", "metric", "value"]
-    assert set(curves["metric"]) == {"loss", "accuracy", "f1", "auroc", "running_loss", "penalty"}
+    of_training = {"running_loss", "penalty", "weight_norm", "distance_from_init"}
+    assert set(curves["metric"]) == {"loss", "accuracy", "f1", "auroc", *of_training}
     loss = curves.filter(pl.col("metric") == "loss")
     assert loss.height == 2 * 3 * 2 * 13
     assert loss["epoch"].max() == 12
@@ -124,6 +127,65 @@ def test_a_long_horizon_is_analysed_at_log_spaced_epochs(train: Train) -> None:
     val = study.curves(run.run_id).filter(pl.col("metric") == "loss", pl.col("split") == "val").sort("epoch")["value"]
     assert len(val) == 301
     assert run.val_loss.mean == pytest.approx(val[best], rel=1e-6)
+
+
+def test_curves_may_be_measured_at_every_fifth_epoch(train: Train) -> None:
+    own = ("data=diabetes", "training.epochs=48", "optimizer.lr=0.01", "study.report=false")
+    assert train(*own).code == 0
+    assert train(*own, "training.eval_every=5").code == 0
+    study = overfit_lab.load_study("studies/diabetes-kfold")
+    every, fifth = sorted(study.runs, key=lambda run: run.config["training"]["eval_every"])
+    measured = [*range(0, 48, 5), 48]
+    ours, theirs = (study.curves(run.run_id) for run in (fifth, every))
+    assert ours["epoch"].unique().sort().to_list() == measured
+    assert ours.equals(theirs.filter(pl.col("epoch").is_in(measured)))
+
+    kept, all_kept = (study.files.run(run.run_id).load_val_losses() for run in (fifth, every))
+    assert kept.epochs.tolist() == measured
+    assert np.array_equal(kept.losses, all_kept.losses[:, measured])
+    loss = ours.filter(pl.col("metric") == "loss", pl.col("split") == "train", pl.col("epoch") > 0)
+    train_loss = loss.group_by("epoch").agg(pl.col("value").mean()).sort("epoch")["value"].to_numpy()
+    assert fifth.onset == estimate_onset(kept.losses[0, 1:].astype(np.float64), train_loss, epochs=measured[1:])
+    assert fifth.onset.verdict == every.onset.verdict == "overfit"
+    assert fifth.onset.epoch in measured
+    assert fifth.onset.ci is not None
+    assert every.onset.ci is not None
+    assert fifth.onset.ci[0] <= every.onset.ci[1]
+    assert every.onset.ci[0] <= fifth.onset.ci[1]
+    # What is trained is the same.
+    assert fifth.descriptive == every.descriptive
+    assert fifth.descriptive is not None
+
+
+def test_what_the_trained_networks_are_like_is_recorded(train: Train) -> None:
+    """At the horizon, as the mean over the fits; what a network or a problem does not have is none."""
+    own = ("training.epochs=3", "split.folds=3", "study.report=false")
+    assert train("-m", *own, "data=wine", "penalty.alpha=0,0.1").code == 0
+    assert train(*own, "data=diabetes", "model=linear", "penalty.alpha=0").code == 0
+    wine = overfit_lab.load_study("studies/wine-kfold")
+    for run in wine.runs:
+        found = run.descriptive
+        assert found is not None
+        curves = wine.curves(run.run_id).filter(pl.col("epoch") == 3)
+        for name in ("weight_norm", "distance_from_init"):
+            assert getattr(found, name) == pytest.approx(curves.filter(pl.col("metric") == name)["value"].mean())
+        assert found.effective_dof_rows == 94
+        assert found.effective_dof is not None
+        assert 0 < found.effective_dof <= 3 * 94
+        assert found.normalised_margin is not None
+    first, second = (run.descriptive for run in wine.runs)
+    assert first is not None
+    assert second is not None
+    assert (first.effective_dof or 0) > (second.effective_dof or 0)
+    row = wine.frame().row(0, named=True)
+    assert row["descriptive_effective_dof"] == first.effective_dof
+    assert row["descriptive_weight_norm"] == first.weight_norm
+
+    (run,) = overfit_lab.load_study("studies/diabetes-kfold").runs
+    assert run.descriptive is not None
+    # Ten inputs and an intercept.
+    assert run.descriptive.effective_dof == pytest.approx(11, rel=1e-4)
+    assert run.descriptive.normalised_margin is None
 
 
 def test_the_same_command_twice_is_bit_identical(train: Train, tmp_path: Path) -> None:
@@ -248,6 +310,8 @@ def test_a_fit_that_diverges_is_recorded(train: Train) -> None:
     assert [fit.status for fit in run.fits] == ["diverged"] * 5
     assert all(fit.diverged_at in (1, 2) for fit in run.fits)
     assert "diverged" in result.out
+    assert run.descriptive is not None
+    assert set(dict(run.descriptive).values()) == {None}
 
 
 @pytest.mark.parametrize("split", ["kfold", "holdout"])

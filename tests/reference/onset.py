@@ -129,6 +129,11 @@ def pool_adjacent_violators(values: Array) -> Array:
     return np.concatenate([np.full(len(block), np.mean(block)) for block in blocks])
 
 
+def widened(epochs: Array, first: int, last: int) -> tuple[float, float]:
+    """All epochs strictly between the measured ones on either side."""
+    return (epochs[first - 1] + 1 if first > 0 else 1, epochs[last + 1] - 1 if last + 1 < len(epochs) else epochs[last])
+
+
 def largest_rise(curve: Array, unit: Array) -> float:
     return max(float((curve[t] - curve[s]) / unit[s, t]) for t in range(1, len(curve)) for s in range(t))
 
@@ -189,6 +194,6 @@ def onset(val_losses: Array, raw_noise: Array, epochs: Array, train_loss: Array)
         "verdict": "overfit",
         "epoch": epochs[start],
         "detected_at": epochs[detected],
-        "ci": (epochs[min(low, start)], epochs[max(high, start)]),
+        "ci": widened(epochs, min(low, start), max(high, start)),
         "second_descent": falls_again,
     }

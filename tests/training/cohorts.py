@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from overfit_lab import config as cfg
 from overfit_lab.data import Source, Split, make_split
 from overfit_lab.data.datamodule import CohortDataModule
-from overfit_lab.data.development import Stream, seal
+from overfit_lab.data.development import DevelopmentFold, Stream, seal
 from overfit_lab.model import initialise
 from overfit_lab.objective import Penalty, penalised_names
 from overfit_lab.task import make_task
@@ -55,22 +56,29 @@ def make_cohort(
     batch_size: int = 16,
     precision: str = "64-true",
     checkpoint_seconds: float = 3600,
+    eval_every: int = 1,
     only: Callable[[Stream], bool] = lambda stream: True,
     model: cfg.ModelConfig | None = None,
     models: Sequence[cfg.ModelConfig] | None = None,
     form: Form = "layered",
     scale_targets: bool = False,
     metrics: Sequence[str] = (),
+    validated: bool = True,
     listeners: Sequence[Callable[[History], None]] = (),
 ) -> Cohort:
     """Build a cohort over seeds x folds, one configuration for each penalty.
 
-    `optimizers` and `models` give each configuration its own; `optimizer` and `model` all of them the same.
+    `optimizers` and `models` give each configuration its own; `optimizer` and `model` all of them the same. Without
+    `validated`, every development row is trained on and none held back.
     """
     split = make_split(
         source, cfg.KFoldSplit(kind="kfold", test_fraction=0.2, repeats=1, seed=0, stratify="auto", folds=folds)
     )
     development = seal(source, split)
+    if not validated:
+        rows = np.arange(len(development.rows))
+        whole = tuple(DevelopmentFold(f.repeat, f.fold, rows, rows[:0]) for f in development.folds)
+        development = replace(development, folds=whole)
     streams = [Stream(seed, f.repeat, f.fold) for seed in seeds for f in development.folds]
     streams = [stream for stream in streams if only(stream)]
     data = CohortDataModule(
@@ -94,11 +102,16 @@ def make_cohort(
         optimizers or [optimizer] * len(penalties),
         penalties,
         weights,
-        plan_storage(epochs, [(f.repeat, f.fold) for f in data.folds], [len(f.val) for f in data.folds]),
+        plan_storage(epochs, [(f.repeat, f.fold) for f in data.folds], [len(f.val) for f in data.folds], eval_every),
         listeners,
+        eval_every,
     )
     training = cfg.TrainingConfig(
-        epochs=epochs, batch_size=batch_size, max_train_rows_measured=10_000, checkpoint_seconds=checkpoint_seconds
+        epochs=epochs,
+        batch_size=batch_size,
+        max_train_rows_measured=10_000,
+        checkpoint_seconds=checkpoint_seconds,
+        eval_every=eval_every,
     )
     return Cohort(split, streams, data, module, training, precision)
 

@@ -31,6 +31,8 @@ TAGS = {
     "accuracy/val": ("val", "accuracy"),
     "training/running_loss": ("train", "running_loss"),
     "training/penalty": ("train", "penalty"),
+    "training/weight_norm": ("train", "weight_norm"),
+    "training/distance_from_init": ("train", "distance_from_init"),
 }
 HPARAMS = {"model.width": 8, "penalty.kind": "l2", "nothing": None}
 
@@ -44,6 +46,7 @@ def make_runs(directory: Path, *members: tuple[tuple[int, ...], int]) -> list[Ru
 
 def measure(history: History, values: list[list[float]]) -> History:
     """Add an epoch of `streams x configurations`."""
+    history.begin(history.epochs + 1)
     for split in ("train", "val"):
         history.append(split, "loss", torch.tensor(values, dtype=torch.float64))
     return history
@@ -161,8 +164,8 @@ def test_a_curve_may_begin_at_epoch_1(tmp_path: Path, missing: dict[tuple[str, s
     writer = CohortEvents([run])
     history = History(missing)
     writer(measure(history, [[1.0]]))
-    history.append("train", "running_loss", torch.tensor([[3.0]]))
-    writer(measure(history, [[2.0]]))
+    measure(history, [[2.0]]).append("train", "running_loss", torch.tensor([[3.0]]))
+    writer(history)
     writer.close()
     assert read_curve(run) == [(0, 1.0), (1, 2.0)]
     assert read_curve(run, "training/running_loss") == [(1, 3.0)]

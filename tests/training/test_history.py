@@ -68,6 +68,7 @@ def _history(epochs: int = 3) -> History:
     history = History()
     place = torch.tensor([[0.0, 100.0], [10.0, 110.0]])
     for epoch in range(epochs):
+        history.begin(epoch)
         if epoch:
             history.append("train", "running_loss", 1000.0 + epoch + place)
         history.append("val", "loss", epoch + 0.5 + place)
@@ -106,6 +107,7 @@ def test_curves_grow_with_the_history() -> None:
     history = _history(2)
     assert history.epochs == 1
     assert history.curve("val", "loss")[1, 1].tolist() == [110.5, 111.5]
+    history.begin(2)
     history.append("val", "loss", torch.full((2, 2), 7.0))
     assert history.curve("val", "loss")[1, 1].tolist() == [110.5, 111.5, 7.0]
     assert history.curve("val", "loss").dtype == np.float64
@@ -133,6 +135,7 @@ def test_what_a_checkpoint_holds_brings_a_history_back() -> None:
     found.load_state(torch.load(buffer, weights_only=True))
     expected = _history()
     for history in (found, expected):
+        history.begin(3)
         history.append("train", "running_loss", torch.full((2, 2), 3.0))
         history.append("val", "loss", torch.full((2, 2), 2.0))
         history.note_divergence(torch.tensor([[False, True], [True, False]]))
@@ -142,7 +145,7 @@ def test_what_a_checkpoint_holds_brings_a_history_back() -> None:
 
 
 def _assert_same(found: History, expected: History) -> None:
-    assert found.epochs == expected.epochs
+    assert found.measured == expected.measured
     assert found.curves.keys() == expected.curves.keys()
     for curve in expected.curves:
         assert np.array_equal(found.curve(*curve), expected.curve(*curve)), curve
@@ -219,8 +222,8 @@ def test_a_cohort_trained_in_parts_is_the_cohort_trained_at_once(tmp_path: Path)
 
 def test_only_the_first_divergence_counts() -> None:
     history = History()
-    for healthy in ([True, True], [True, False], [False, True]):
-        history.append("val", "loss", torch.zeros(1, 2))
+    for epoch, healthy in enumerate(([True, True], [True, False], [False, True])):
+        history.begin(epoch)
         history.note_divergence(torch.tensor([healthy]))
     assert history.first_divergence(0, 0) == 2
     assert history.first_divergence(0, 1) == 1

@@ -12,6 +12,7 @@ from sklearn.metrics import accuracy_score, log_loss
 
 from overfit_lab import config as cfg
 from overfit_lab.data import Source, load_source
+from overfit_lab.data.datamodule import CohortDataModule, StackedRows
 from overfit_lab.objective import Penalty
 from overfit_lab.training import measure as measure_module
 from overfit_lab.training.history import History
@@ -21,6 +22,11 @@ from overfit_lab.training.stack import Form, Noise
 from overfit_lab.training.stack.layered import LayeredNetwork
 from overfit_lab.training.stack.network import NO_NOISE
 from tests.training.cohorts import custom, make_cohort, mlp
+
+
+def _val(data: CohortDataModule) -> StackedRows:
+    assert data.val is not None
+    return data.val
 
 
 def test_curves_start_at_epoch_0_and_the_running_loss_has_its_own_name(tmp_path: Path) -> None:
@@ -83,11 +89,11 @@ def test_measured_losses_are_those_of_the_weights_in_eval_mode(form: Form, tmp_p
     cohort = make_cohort(
         load_source("wine"), dropout=0.5, penalties=penalties, epochs=2, folds=4, metrics=["accuracy"], form=form
     )
-    assert len(set(cohort.data.val.sizes)) == 2
+    assert len(set(_val(cohort.data).sizes)) == 2
     history = cohort.train(tmp_path / "c.ckpt")
     weights = {name: value.detach().numpy() for name, value in cohort.module.network.stacked_parameters().items()}
     for (stream, fold), member, (split, rows) in itertools.product(
-        enumerate(cohort.data.fold_of_stream), (0, 1), (("train", cohort.data.train), ("val", cohort.data.val))
+        enumerate(cohort.data.fold_of_stream), (0, 1), (("train", cohort.data.train), ("val", _val(cohort.data)))
     ):
         size = rows.sizes[fold]
         hidden, targets = rows.x[fold, :size].numpy(), rows.y[fold, :size].numpy()
@@ -131,10 +137,10 @@ def test_measuring_leaves_the_mode_as_it_was(training: bool) -> None:
     cohort = make_cohort(load_source("wine"), dropout=0.5)
     network = cohort.module.network.double().train(training)
     data = cohort.data
-    found = measure(network, cohort.module.task, data.val, data.fold_of_stream, data.target_scalings)
+    found = measure(network, cohort.module.task, _val(data), data.fold_of_stream, data.target_scalings)
     assert network.training == training
     assert all(m.training == training for m in network.skeleton[0].modules())
-    assert [losses.shape[1] for losses in found.losses] == [data.val.sizes[fold] for fold in data.fold_of_stream]
+    assert [losses.shape[1] for losses in found.losses] == [_val(data).sizes[fold] for fold in data.fold_of_stream]
 
 
 def test_measuring_in_chunks_is_measuring_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,12 +172,12 @@ def test_metrics_are_in_the_targets_own_units(tmp_path: Path) -> None:
     cohort = make_cohort(source, scale_targets=True, metrics=["mean_absolute_error", "r2"], epochs=0 + 1)
     history = cohort.train(tmp_path / "c.ckpt")
     for stream, fold in enumerate(cohort.data.fold_of_stream):
-        scaling, size = cohort.data.target_scalings[fold], cohort.data.val.sizes[fold]
+        scaling, size = cohort.data.target_scalings[fold], _val(cohort.data).sizes[fold]
         deviation = float(scaling.scale[0])
         assert 500 < deviation < 2000
         mae = history.curve("val", "mean_absolute_error")[stream, 0, 0]
         # At epoch 0 predictions are near 0 in scaled units: the error is about that of predicting the mean.
-        targets = cohort.data.val.y[fold, :size].numpy() * deviation
+        targets = _val(cohort.data).y[fold, :size].numpy() * deviation
         assert 0.5 * np.abs(targets).mean() < mae < 2 * np.abs(targets).mean()
         assert history.curve("val", "loss")[stream, 0, 0] < 10
 

@@ -75,14 +75,17 @@ def _sequence(network: nn.Module, prefix: str = "") -> list[tuple[str, nn.Module
 class LayeredNetwork(StackedNetwork):
     """Computes a plain sequence of layers; see `is_layered`."""
 
+    def layers(self) -> list[tuple[str, nn.Module]]:
+        """List the layers of a single network with their names, in the order of computation."""
+        return _sequence(self.skeleton[0]) or []
+
     def _lay_out(self) -> None:
-        layers = _sequence(self.skeleton[0]) or []
         makers: dict[type[nn.Module], Callable[[str, nn.Module], _Layer]] = {
             nn.Linear: self._linear,
             SeededDropout: self._dropout,
         }
         self._layers: list[_Layer] = []
-        for name, layer in layers:
+        for name, layer in self.layers():
             if type(layer) is nn.ReLU and self._layers and isinstance(self._layers[-1], _Linear):
                 self._layers.append(_ReLUInPlace(name, layer))
             elif type(layer) is not nn.Identity:
@@ -117,7 +120,7 @@ class LayeredNetwork(StackedNetwork):
 
     def _propagate(self, x: Tensor, noise: Noise) -> list[Tensor]:
         """Compute what goes into the first layer, and what comes out of each."""
-        self._bind()
+        self.bind()
         values = [x.transpose(1, 2)]
         layers = noise.layers if self.training and self.drops else {}
         for layer in self._layers:

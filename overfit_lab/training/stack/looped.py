@@ -29,12 +29,12 @@ class LoopedNetwork(StackedNetwork):
 
     def forward(self, x: Tensor, noise: Noise = NO_NOISE, sizes: Sequence[int] | None = None) -> Tensor:
         """Compute every member's logits; see `StackedNetwork.forward`."""
-        self._bind()
+        self.bind()
         return self._stack(self._each(x, noise, sizes or [x.shape[1]] * self.streams), x)
 
     def differentiate(self, x: Tensor, noise: Noise, objective: Objective, sizes: Sequence[int]) -> Tensor:
         """Compute losses and gradients by autograd, member by member; see `StackedNetwork.differentiate`."""
-        self._bind()
+        self.bind()
         self._gradient.zero_()
         with torch.enable_grad():
             logits = self._each(x, noise, sizes)

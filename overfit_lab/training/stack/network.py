@@ -112,10 +112,10 @@ class StackedNetwork(nn.Module, ABC):
     @property
     def gradients(self) -> dict[str, Tensor]:
         """What `differentiate` has written last, like `stacked_parameters`."""
-        self._bind()
+        self.bind()
         return self._gradients
 
-    def _bind(self) -> None:
+    def bind(self) -> None:
         """Lay out views of values and gradients, anew where Lightning has moved the module or changed its type."""
         if self.flat.data_ptr() != self._bound_to:
             self._bound_to = self.flat.data_ptr()

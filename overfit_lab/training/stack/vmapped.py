@@ -28,7 +28,7 @@ class VmappedNetwork(StackedNetwork):
 
     def forward(self, x: Tensor, noise: Noise = NO_NOISE, sizes: Sequence[int] | None = None) -> Tensor:
         """Compute every member's logits; see `StackedNetwork.forward`."""
-        self._bind()
+        self.bind()
         own = {name: value for name, value in noise.layers.items() if value.shape[1] > 1}
         shared = {name: value[:, 0] for name, value in noise.layers.items() if value.shape[1] == 1}
         skeleton = self.skeleton[0]
@@ -48,7 +48,7 @@ class VmappedNetwork(StackedNetwork):
 
     def differentiate(self, x: Tensor, noise: Noise, objective: Objective, sizes: Sequence[int]) -> Tensor:
         """Compute losses and gradients by autograd; see `StackedNetwork.differentiate`."""
-        self._bind()
+        self.bind()
         self._gradient.zero_()
         with torch.enable_grad():
             # Under mixed precision the network computes in bfloat16; the loss must not, nor round its targets.
