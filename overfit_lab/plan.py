@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 from torch import nn
 
 from overfit_lab import config as cfg
+from overfit_lab.data.duplicates import Duplicates, find_duplicates
 from overfit_lab.data.source import Source, source_of
 from overfit_lab.data.split import Split, make_split
 from overfit_lab.errors import UserError
 from overfit_lab.model import build_network, count_parameters, stackable_shape
 from overfit_lab.objective import penalised_names
-from overfit_lab.records import SCHEMA_VERSION, RunFiles, SourceRecord, StudyFiles, StudyRecord
+from overfit_lab.records import SCHEMA_VERSION, DuplicatesRecord, RunFiles, SourceRecord, StudyFiles, StudyRecord
 from overfit_lab.task import Task, make_task
 from overfit_lab.training.stack import Choice, choose_form
 
@@ -28,6 +29,7 @@ class Plan:
         config: What it is told.
         source: Its data, test rows included; only `seal` hands any of it on.
         split: How the rows are cut.
+        duplicates: How many of them have a twin.
         task: Loss and metrics.
         network: One network as it is built, for accounting; every fit gets one of its own.
         weights: Names of the parameters that are penalised and decay.
@@ -37,6 +39,7 @@ class Plan:
     config: cfg.Config
     source: Source
     split: Split
+    duplicates: Duplicates
     task: Task
     network: nn.Module
     weights: frozenset[str]
@@ -97,6 +100,7 @@ class Plan:
                 fingerprint=source.fingerprint,
             ),
             split=self.config.split.model_dump(),
+            duplicates=DuplicatesRecord(**asdict(self.duplicates)),
         )
 
 
@@ -108,7 +112,7 @@ def prepare(config: cfg.Config) -> Plan:
     """
     if config.trainer.accelerator == "cuda" and not torch.cuda.is_available():
         raise UserError("trainer.accelerator=cuda: there is no such device here; allowed are auto and cpu")
-    source, split = _load(config.data.model_dump_json(by_alias=True), config.data, config.split)
+    source, split, duplicates = _load(config.data.model_dump_json(by_alias=True), config.data, config.split)
     if config.data.scale_targets and source.problem != "regression":
         raise UserError(f"data.scale_targets=true: {source.name} is {source.problem}; only regression allows it")
     task = make_task(config.task, source.problem)
@@ -120,7 +124,7 @@ def prepare(config: cfg.Config) -> Plan:
         raise UserError(f"model._target_={target}: it has no trainable parameter; at least one is needed")
     key = config.model.model_dump_json(by_alias=True)
     form = _form(key, config.model, source.features, source.outputs, mixed_precision=mixed)
-    plan = Plan(config, source, split, task, network, weights, form)
+    plan = Plan(config, source, split, duplicates, task, network, weights, form)
     plan.study.check(plan.study_record)
     return plan
 
@@ -147,7 +151,8 @@ def _weights(config: cfg.Config, network: nn.Module) -> frozenset[str]:
 @functools.lru_cache(maxsize=8)
 def _load(
     key: str, data: cfg.BundledData | cfg.CustomData, split: cfg.HoldoutSplit | cfg.KFoldSplit
-) -> tuple[Source, Split]:
+) -> tuple[Source, Split, Duplicates]:
     # The jobs of a sweep share source and split. The key tells apart what Python calls equal: rows=1 and rows=true.
     source = source_of(data)
-    return source, make_split(source, split)
+    cut = make_split(source, split)
+    return source, cut, find_duplicates(source, cut)

@@ -15,7 +15,7 @@ from overfit_lab.cohort import Cohort
 from overfit_lab.config import Config
 from overfit_lab.data.development import Stream
 from overfit_lab.plan import Plan
-from overfit_lab.records import CohortRecord
+from overfit_lab.records import SCHEMA_VERSION, CohortRecord
 from overfit_lab.train import Trained, train_cohort
 from overfit_lab.training.history import History
 from tests.launch.plans import grid, ids
@@ -138,8 +138,8 @@ def test_what_is_written_down_while_it_trains(
     second.begin()
     second.begin()
     expected = [
-        CohortRecord(schema_version=1, runs=ids(plans[:2]), max_fits=3),
-        CohortRecord(schema_version=1, runs=ids(plans[2:]), max_fits=None),
+        CohortRecord(schema_version=SCHEMA_VERSION, runs=ids(plans[:2]), max_fits=3),
+        CohortRecord(schema_version=SCHEMA_VERSION, runs=ids(plans[2:]), max_fits=None),
     ]
     assert sorted(study.begun(), key=lambda record: record.max_fits or 9) == expected
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,6 +32,7 @@ def test_nothing_is_written(config: Configure, tmp_path: Path) -> None:
     )
     assert record.split == {
         **{"kind": "kfold", "folds": 5, "test_fraction": 0.2, "repeats": 1, "seed": 0, "stratify": "auto"},
+        **{"group": None, "outer_folds": None, "outer": None},
     }
 
 
@@ -39,6 +41,7 @@ def test_jobs_of_a_sweep_share_source_and_split(config: Configure) -> None:
     first, second = grid(config("data=iris"), seed=[0, 1])
     assert first.source is second.source
     assert first.split is second.split
+    assert first.duplicates is second.duplicates
     assert first.network is not second.network
     other = prepare(config("data=iris", "split.seed=1"))
     assert other.source.fingerprint == first.source.fingerprint
@@ -68,6 +71,15 @@ def test_ids_are_of_what_matters_to_the_result(config: Configure) -> None:
     others = ("seed=1", "penalty=none", "trainer.precision=64-true", "training.epochs=7", "data.scale_inputs=false")
     assert len({plan.run_id, *(prepare(config(override)).run_id for override in others)}) == 6
     assert config_id(prepare(config("seed=1")).config) == config_id(plan.config)
+
+
+def test_runs_that_are_measured_at_other_epochs_are_other_runs_and_train_apart(config: Configure) -> None:
+    plan, every, fifth = (prepare(config(*own)) for own in ((), ("training.eval_every=1",), ("training.eval_every=5",)))
+    assert plan.run_id == every.run_id
+    # As if there were no such key.
+    assert "eval_every" not in plan.config.training.model_dump(exclude_defaults=True)
+    assert fifth.run_id != plan.run_id
+    assert plan.cohort_key == every.cohort_key != fifth.cohort_key
 
 
 WEIGHTS = {"0.weight", "3.weight", "6.weight"}
@@ -132,6 +144,64 @@ def test_a_study_of_another_split_is_refused(config: Configure) -> None:
     assert prepare(config("data=iris", "seed=3")).study_record == plan.study_record
     with pytest.raises(UserError, match=r"split\.folds=3: .* is split with folds=5"):
         prepare(config("data=iris", "split.folds=3"))
+
+
+def test_a_study_of_an_older_version_is_split_without_groups(config: Configure) -> None:
+    plan = prepare(config("data=iris"))
+    record = plan.study_record
+    older = record.split.keys() - {"group", "outer_folds", "outer"}
+    plan.study.directory.mkdir(parents=True)
+    values = record.model_copy(update={"split": {key: record.split[key] for key in older}}).model_dump()
+    del values["duplicates"]
+    plan.study.record.write_text(json.dumps(values))
+    assert plan.study.load().duplicates is None
+    prepare(config("data=iris"))
+    values["split"]["test_fraction"] = 0.0
+    plan.study.record.write_text(json.dumps(values))
+    with pytest.raises(UserError, match=r"split\.outer_folds=5: .* is split with outer_folds=None; give"):
+        prepare(config("data=iris", "split.test_fraction=0", "split.outer_folds=5", "split.outer=0"))
+
+
+def visits() -> object:
+    """Five patients; rows 0 and 9 have equal inputs and different targets."""
+    import numpy as np
+
+    from overfit_lab.data import Source
+
+    x = np.random.default_rng(0).normal(size=(40, 2))
+    x[9] = x[0]
+    return Source("visits", "binary", x, np.arange(40) % 2, {"patient": np.arange(40) % 5})
+
+
+def test_groups_and_duplicates(config: Configure) -> None:
+    own = ("data=custom", "data.name=visits", "data._target_=tests.test_plan.visits", "split.folds=2")
+    plan = prepare(config(*own, "split.group=patient"))
+    assert {row % 5 for row in plan.split.test}.isdisjoint(row % 5 for row in plan.split.development)
+    assert plan.run_id != prepare(config(*own)).run_id
+    plan = prepare(config(*own, "split.test_fraction=0"))
+    counts = plan.study_record.duplicates
+    assert counts is not None
+    assert (counts.rows, counts.across_test, counts.conflicting) == (2, 0, 2)
+    assert "2 development rows have the inputs of another one but not its target" in counts.sentences()
+    with pytest.raises(UserError, match=r"split\.group=ward: visits has no such groups; allowed are patient$"):
+        prepare(config(*own, "split.group=ward"))
+    with pytest.raises(UserError, match=r"split\.group=patient: iris has no groups; allowed is null$"):
+        prepare(config("data=iris", "split.group=patient"))
+    with pytest.raises(UserError, match=r"split\.folds=6: split\.group=patient has 5 group"):
+        prepare(config(*own, "split.group=patient", "split.test_fraction=0", "split.folds=6"))
+
+
+def test_duplicates_do_not_tell_studies_apart(config: Configure) -> None:
+    """An older version may have counted nothing, a newer one may count otherwise."""
+    plan = prepare(config("data=iris"))
+    record = plan.study_record
+    assert record.duplicates is not None
+    # Two irises of the hundred and fifty are alike; so it is known of this data set.
+    assert record.duplicates.rows == 2
+    plan.study.directory.mkdir(parents=True)
+    other = record.duplicates.model_copy(update={"rows": 99})
+    plan.study.record.write_text(record.model_copy(update={"duplicates": other}).model_dump_json())
+    prepare(config("data=iris"))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is such a device here")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import traceback
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +17,7 @@ from pydantic import ConfigDict, Field
 from overfit_lab.analysis.onset import Onset
 from overfit_lab.errors import UserError, first_line
 from overfit_lab.files import write_atomically
-from overfit_lab.records.schema import SCHEMA_VERSION, Record, read_record, write_frame, write_record
+from overfit_lab.records.schema import SCHEMA_VERSION, Record, read_frame, read_record, write_frame, write_record
 
 Status = Literal["finished", "diverged"]
 
@@ -54,6 +55,24 @@ class FitRecord(Record):
     val_loss: float | None
 
 
+class Descriptive(Record):
+    """What the trained networks of a run are like; it selects nothing. None where it is not defined.
+
+    Args:
+        weight_norm: Norm of the weights, biases left out, at the horizon; as what follows, the mean over the fits.
+        distance_from_init: Norm of what training has added to them.
+        effective_dof: Effective number of parameters of the first fit.
+        effective_dof_rows: Train rows on which it was computed; it cannot exceed them times the outputs.
+        normalised_margin: The 10 % quantile of the train margins, by the product of the layers' spectral norms.
+    """
+
+    weight_norm: float | None
+    distance_from_init: float | None
+    effective_dof: float | None
+    effective_dof_rows: int | None
+    normalised_margin: float | None
+
+
 class Environment(Record):
     """What the run was made with; `git` is the commit of the working directory, with + where it was changed."""
 
@@ -79,6 +98,7 @@ class RunRecord(Record):
     val_loss: ValLoss
     train_loss: float | None
     fits: list[FitRecord]
+    descriptive: Descriptive | None = None
     seconds: float
     device: str
     environment: Environment
@@ -171,14 +191,17 @@ class RunFiles:
         Raises:
             UserError: It is missing or damaged.
         """
-        try:
-            # As bytes: a path would be taken for a pattern or an address, and a study may be called [a]*.
-            frame = pl.read_parquet(io.BytesIO(self.curves.read_bytes()))
-            return frame.select("repeat", "fold", "epoch", "split", "metric", pl.col("value").cast(pl.Float64))
-        except (OSError, pl.exceptions.PolarsError) as error:
-            raise UserError(f"{self.curves} is missing or damaged: {first_line(error)}") from error
+        value = pl.col("value").cast(pl.Float64)
+        return read_frame(self.curves, "repeat", "fold", "epoch", "split", "metric", value)
 
     def load_val_losses(self) -> ValLosses:
-        """Read `val_losses.npz`; it is never unpickled."""
-        with np.load(self.val_losses, allow_pickle=False) as arrays:
-            return ValLosses(**arrays)
+        """Read `val_losses.npz`; it is never unpickled.
+
+        Raises:
+            UserError: It is missing or damaged.
+        """
+        try:
+            with self.val_losses.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+                return ValLosses(**arrays)
+        except (OSError, TypeError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise UserError(f"{self.val_losses} is missing or damaged: {first_line(error)}") from error

@@ -14,10 +14,11 @@ from typing import Any, TypeVar
 import polars as pl
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
-from overfit_lab.errors import UserError
+from overfit_lab.errors import UserError, first_line
 from overfit_lab.files import write_atomically
 
-SCHEMA_VERSION = 1
+# 2: run.json has `descriptive`. What an older version wrote is still read.
+SCHEMA_VERSION = 2
 
 
 class Record(BaseModel):
@@ -42,6 +43,19 @@ def write_record(path: Path, record: Record) -> None:
     """Write a record as JSON, atomically."""
     text = json.dumps(record.model_dump(mode="json"), indent=2, allow_nan=False, ensure_ascii=False)
     write_atomically(path, (text + "\n").encode())
+
+
+def read_frame(path: Path, *columns: str | pl.Expr) -> pl.DataFrame:
+    """Read columns of a parquet file.
+
+    Raises:
+        UserError: It is missing or damaged.
+    """
+    try:
+        # As bytes: a path would be taken for a pattern or an address, and a study may be called [a]*.
+        return pl.read_parquet(io.BytesIO(path.read_bytes())).select(columns)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise UserError(f"{path} is missing or damaged: {first_line(error)}") from error
 
 
 AnyRecord = TypeVar("AnyRecord", bound=Record)

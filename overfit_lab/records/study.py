@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import sys
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from overfit_lab.config import HoldoutSplit, KFoldSplit
 from overfit_lab.errors import UserError
+from overfit_lab.files import write_atomically
+from overfit_lab.records.final import FinalRecord
 from overfit_lab.records.run import RunFiles
-from overfit_lab.records.schema import Record, read_record, write_frame, write_record
+from overfit_lab.records.schema import Record, read_frame, read_record, write_frame, write_record
 
 
 class SourceRecord(Record):
@@ -25,6 +29,49 @@ class SourceRecord(Record):
     fingerprint: str
 
 
+class TestUse(Record):
+    """What a study knows of its test ledger, so that an edited or a removed one is noticed.
+
+    Args:
+        openings: How often the test rows were opened.
+        size: Bytes of the ledger then.
+        ledger: Their SHA-256.
+    """
+
+    __test__ = False  # for pytest, which takes it for a test
+
+    openings: int
+    size: int
+    ledger: str
+
+
+class DuplicatesRecord(Record):
+    """How many rows have a twin; what is counted says `overfit_lab.data.duplicates.Duplicates`."""
+
+    rows: int
+    across_test: int
+    across_folds: int
+    conflicting: int
+
+    def sentences(self) -> list[str]:
+        """Say what a reader of the results should know of, a sentence for each."""
+        texts = (
+            (self.across_test, "stands", "stand", "among the test rows, too"),
+            (
+                self.across_folds,
+                "is validated while a row with equal inputs is",
+                "are validated while rows with equal inputs are",
+                "trained on",
+            ),
+            (self.conflicting, "has", "have", "the inputs of another one but not its target"),
+        )
+        return [
+            f"{count} development row{'' if count == 1 else 's'} {one if count == 1 else many} {rest}"
+            for count, one, many, rest in texts
+            if count
+        ]
+
+
 class StudyRecord(Record):
     """`study.json`: the one source and the one split that all runs of a study share."""
 
@@ -32,6 +79,9 @@ class StudyRecord(Record):
     name: str
     source: SourceRecord
     split: dict[str, Any]
+    # None where an older version wrote it.
+    duplicates: DuplicatesRecord | None = None
+    test_use: TestUse | None = None
 
 
 class CohortRecord(Record):
@@ -63,6 +113,9 @@ class StudyFiles:
         self.runs = directory / "runs"
         self.report = directory / "report"
         self.cohorts = directory / "cohorts"
+        self.final = directory / "final.json"
+        self.ledger = directory / "test_ledger.jsonl"
+        self.ledger_lock = directory / ".test_ledger.lock"
 
     def checkpoint(self, cohort: str, part: int) -> Path:
         """Name the checkpoint of one part of a cohort that is training."""
@@ -131,9 +184,13 @@ class StudyFiles:
             theirs, ours = present.source, record.source
             what = f"{theirs.name}" if theirs.name != ours.name else f"other rows of {theirs.name}"
             raise UserError(f"{self.directory} belongs to {what}, not to {ours.name}; give another study.name")
-        # The kind comes first: kinds have keys of their own. A key that the study does not know is younger than it.
+        # A key that the study does not know is younger than it: it was split as the schema's default says.
+        fields = {**HoldoutSplit.model_fields, **KFoldSplit.model_fields}
+        former = {key: field.default for key, field in fields.items() if not field.is_required()}
+        # The kind comes first: kinds have keys of their own.
         for key in sorted(record.split, key=lambda key: key != "kind"):
-            value, theirs = record.split[key], present.split.get(key, record.split[key])
+            value = record.split[key]
+            theirs = present.split.get(key, former.get(key, value))
             if theirs != value:
                 raise UserError(
                     f"split.{key}={value}: {self.directory} is split with {key}={theirs}; "
@@ -147,3 +204,30 @@ class StudyFiles:
             self.directory.mkdir(parents=True, exist_ok=True)
             write_frame(self.split, split)
             write_record(self.record, record)
+
+    def load_split(self) -> pl.DataFrame:
+        """Read `split.parquet`: row, role, repeat, fold.
+
+        Raises:
+            UserError: It is missing or damaged.
+        """
+        return read_frame(self.split, "row", "role", "repeat", "fold")
+
+    def note_test_use(self, use: TestUse) -> None:
+        """Write into `study.json` what the test ledger holds."""
+        write_record(self.record, self.load().model_copy(update={"test_use": use}))
+
+    def save_final(self, record: FinalRecord) -> None:
+        """Write `final.json`; one of an earlier opening is kept, under the number of that opening."""
+        before = self.final.read_bytes() if self.final.is_file() else None
+        if before is not None:
+            write_atomically(self.final.with_stem(f"final-{json.loads(before)['openings']}"), before)
+        write_record(self.final, record)
+
+    def load_final(self) -> FinalRecord | None:
+        """Read `final.json`, where it is there.
+
+        Raises:
+            UserError: It is damaged, or written by a newer version.
+        """
+        return read_record(self.final, FinalRecord) if self.final.is_file() else None

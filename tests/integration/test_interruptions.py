@@ -202,7 +202,8 @@ def test_ctrl_c_in_a_sweep_keeps_what_is_finished(launch: Launch, tmp_path: Path
     process = launch(folder, *SWEEP)
     _wait_for(lambda: len(_finished(folder)) == 2, "two finished runs")
     _wait_for(lambda: len(list(folder.glob("studies/*/cohorts/*.json"))) == 1, "one cohort at work")
-    before = {path: path.read_bytes() for files in _finished(folder) for path in files.directory.glob("*.*")}
+    there = [path for files in _finished(folder) for path in files.directory.iterdir() if path.is_file()]
+    before = {path: path.read_bytes() for path in there}
     everyone = _processes(process)
     time.sleep(0.5)
     if reaches == "every process":

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from overfit_lab import cli
+from overfit_lab.records import SCHEMA_VERSION
 from tests.integration.conftest import Train, run_command
 
 
@@ -197,11 +198,11 @@ def test_a_record_of_a_newer_version_is_refused_and_kept(train: Train, tmp_path:
     quick = ("training.epochs=1", "study.report=false")
     train(*quick)
     (record,) = tmp_path.glob("studies/*/runs/*/run.json")
-    newer = record.read_text().replace('"schema_version": 1', '"schema_version": 2')
+    newer = record.read_text().replace(f'"schema_version": {SCHEMA_VERSION}', f'"schema_version": {SCHEMA_VERSION + 1}')
     record.write_text(newer)
     result = train(*quick)
     assert result.code == 2
-    assert "has schema version 2; this overfit_lab reads up to 1" in result.err
+    assert f"has schema version {SCHEMA_VERSION + 1}; this overfit_lab reads up to {SCHEMA_VERSION}" in result.err
     assert record.read_text() == newer
 
 
