@@ -1,4 +1,7 @@
-"""The command line: `overfit-lab train | report`. Exit codes: 0 done, 1 a run failed, 2 a mistake of the user's."""
+"""The command line: `overfit-lab train | report | finalize | nested`.
+
+Exit codes: 0 done, 1 a run failed, 2 a mistake of the user's.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +18,12 @@ from overfit_lab.errors import UserError
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
+
+    from overfit_lab.records import Rule
 
 WIDE = 200
+RULES: tuple[Rule, ...] = ("min", "one_se")
 INTERRUPTED = "overfit-lab: interrupted; what is finished is kept, and the same command goes on from there"
 
 # What is heavy to import (torch, Lightning, Hydra, matplotlib) is imported by the command that needs it.
@@ -35,8 +42,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Everything after `train` is Hydra's, --help among it.
     if arguments[:1] == ["train"]:
         return _guarded(lambda: _train(arguments[1:]))
-    parsed = _parser().parse_args(arguments)
-    return _guarded(lambda: _report(parsed.study))
+    if arguments[:1] == ["nested"] and not {"-h", "--help"} & set(arguments):
+        return _guarded(lambda: _nested(arguments[1:]))
+    parser = _parser()
+    parsed, rest = parser.parse_known_args(arguments)
+    # argparse takes an optional word only where it follows the study at once.
+    if len(rest) == 1 and parsed.command == "finalize" and "=" in rest[0] and not rest[0].startswith("-"):
+        parsed.selection = rest[0]
+    elif rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if parsed.command == "report":
+        return _guarded(lambda: _report(parsed.study))
+    return _guarded(lambda: _finalize(parsed))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -49,6 +66,30 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("train", help="train one run, or with -m a sweep of runs; see overfit-lab train --help")
     report = commands.add_parser("report", help="rebuild a study's report from the runs that are there")
     report.add_argument("study", type=Path, metavar="STUDY", help="the study's directory, such as studies/NAME")
+    finalize = commands.add_parser(
+        "finalize",
+        help="select by validation, retrain from scratch on all non-test rows, test once",
+        description="Select a configuration and a number of epochs by validation alone, retrain from scratch on all "
+        "rows but the test rows, and open the test rows once. The opening is written to the study's test ledger first.",
+    )
+    finalize.add_argument("study", type=Path, metavar="STUDY", help="the study's directory, such as studies/NAME")
+    finalize.add_argument(
+        "selection",
+        nargs="?",
+        default="selection=min",
+        metavar="selection=min|one_se",
+        help="the lowest validation loss (default), or the simplest configuration within one standard error of it",
+    )
+    finalize.add_argument("--again", action="store_true", help="open the test rows although they were opened before")
+    finalize.add_argument("--reason", metavar="TEXT", help="why; it is written to the ledger")
+    finalize.add_argument("--partial", action="store_true", help="leave out runs that are not finished")
+    nested = commands.add_parser(
+        "nested",
+        help="nested cross-validation of a sweep: a final test in each outer fold",
+        description="Train the sweep in each of split.outer_folds outer folds (5 unless given), finalize each of these "
+        "studies on its outer fold, and average what the folds gave.",
+    )
+    nested.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="as for train -m, and selection=min|one_se")
     return parser
 
 
@@ -150,13 +191,89 @@ def _report(path: Path) -> int:
     return 0
 
 
+def _finalize(parsed: argparse.Namespace) -> int:
+    rule = _rule(parsed.selection)
+    if parsed.again != bool((parsed.reason or "").strip()):
+        raise UserError('--again and --reason go together: --again --reason "why the test rows are opened again"')
+    # As in `train`: the study may be on a user's own network or data.
+    sys.path.append(str(Path.cwd()))
+    with _ending_at_once_on_ctrl_c():
+        from rich.console import Console
+
+        from overfit_lab.launch.display import retraining_bar
+        from overfit_lab.launch.job import command_line
+        from overfit_lab.report.final import final_lines, final_tables
+        from overfit_lab.study.finalize import finalize
+
+    console = Console()
+    with retraining_bar(console) as listener:
+        record = finalize(
+            parsed.study,
+            rule=rule,
+            reason=parsed.reason if parsed.again else None,
+            partial=parsed.partial,
+            command=command_line(),
+            listeners=[listener],
+        )
+    _show(console, final_tables(record), final_lines(record))
+    return 0
+
+
+def _nested(arguments: list[str]) -> int:
+    words = [word for word in arguments if word.startswith("selection=")]
+    rule = _rule(words[-1] if words else "selection=min")
+    sys.path.append(str(Path.cwd()))
+    with _ending_at_once_on_ctrl_c():
+        from rich.console import Console
+
+        from overfit_lab.launch.display import retraining_bar
+        from overfit_lab.launch.job import command_line
+        from overfit_lab.launch.nested import nested_sweep
+        from overfit_lab.report.final import nested_lines, nested_table
+        from overfit_lab.study.nested import finalize_outer_folds
+
+    command = command_line()
+    sweep = nested_sweep([word for word in arguments if word not in words])
+    code = _train(["-m", *sweep.overrides])
+    if code == 2:
+        return code
+    console = Console()
+    with retraining_bar(console) as listener:
+        record = finalize_outer_folds(sweep.studies, rule=rule, command=command, listeners=[listener])
+    _show(console, [nested_table(record)], nested_lines(record))
+    return code
+
+
+def _rule(word: str) -> Rule:
+    rules = {f"selection={rule}": rule for rule in RULES}
+    if word not in rules:
+        raise UserError(f"{word}: allowed are {' and '.join(rules)}")
+    return rules[word]
+
+
+def _show(console: Console, tables: Sequence[Table], lines: Sequence[str]) -> None:
+    _fit_to_a_file(console)
+    for table in tables:
+        console.print(table)
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _fit_to_a_file(console: Console) -> None:
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = WIDE  # a file has no width that a table would have to be cut to
+
+
 def _show_report(path: Path, console: Console) -> None:
-    from overfit_lab.report import results_table, write_report
+    from overfit_lab.report import results_table, seeds_table, write_report
     from overfit_lab.study import load_study
 
     study = load_study(path)
     written = write_report(study)
-    if not console.is_terminal and "COLUMNS" not in os.environ:
-        console.width = WIDE  # a file has no width that a table would have to be cut to
+    _fit_to_a_file(console)
     console.print(results_table(study))
-    console.print(f"report: {written}", highlight=False, markup=False, soft_wrap=True)
+    if (seeds := seeds_table(study)) is not None:
+        console.print(seeds)
+    for note in written.notes:
+        console.print(note, highlight=False, markup=False, soft_wrap=True)
+    console.print(f"report: {written.directory}", highlight=False, markup=False, soft_wrap=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
 from rich.console import Console
@@ -13,6 +15,7 @@ from rich.text import Text
 from overfit_lab.launch.job import Outcome
 from overfit_lab.objective import parameter_roles
 from overfit_lab.plan import Plan
+from overfit_lab.training.history import Listener
 
 
 class Display:
@@ -104,3 +107,12 @@ def _parameter_table(plan: Plan) -> Table:
         # A network of the user's own may have any names: Text, which is not markup.
         table.add_row(Text(name), shape, role or "unknown", "yes" if name in plan.weights else "no")
     return table
+
+
+@contextmanager
+def retraining_bar(console: Console) -> Iterator[Listener]:
+    """Show, on a terminal, how many epochs of a retraining are done; lend what is to be told of each."""
+    bar = Progress(TextColumn("{task.description}"), console=console, transient=True, disable=not console.is_terminal)
+    task = bar.add_task("")
+    with bar:
+        yield lambda history: bar.update(task, description=f"retraining, epoch {history.epochs}")

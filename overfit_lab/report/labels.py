@@ -15,15 +15,6 @@ from overfit_lab.study import Study
 
 VERDICTS: Mapping[Verdict, str] = {verdict: str(Onset(verdict)) for verdict in get_args(Verdict)}
 
-# The default losses of the problem types, see overfit_lab.task; a report should not have to import torch.
-_LOSS_OF_PROBLEM = {
-    "binary": "binary_cross_entropy",
-    "multiclass": "categorical_cross_entropy",
-    "multilabel": "binary_cross_entropy",
-    "regression": "mean_squared_error",
-    "unit_regression": "mean_squared_error",
-}
-
 
 def printable(text: str) -> str:
     """Replace what is no visible character: it could steer a terminal, and no SVG may hold it."""
@@ -70,9 +61,7 @@ def verdict_sentence(onset: Onset, horizon: int) -> str:
 
 def loss_label(study: Study) -> str:
     """Name the loss of a study with its unit."""
-    default = _LOSS_OF_PROBLEM.get(study.record.source.problem, "loss")
-    chosen = {configured(run.config, "task.loss") for run in study.runs}
-    names = {default if loss in (None, "auto") else loss for loss in chosen} or {default}
+    names = study.losses()
     if names == {"mean_squared_error"}:
         scaled = {configured(run.config, "data.scale_targets") for run in study.runs} == {True}
         return "mean squared error (standardised targets)" if scaled else "mean squared error"
@@ -108,4 +97,8 @@ def study_title(study: Study) -> str:
         how = f"hold-out, {100 * split.get('val_fraction', 0):g} % for validation"
     if split.get("repeats", 1) > 1:
         how += f", {split['repeats']} times"
+    if split.get("group") is not None:
+        how += f", grouped by {printable(split['group'])}"
+    if split.get("outer") is not None:
+        how += f", outer fold {split['outer']} of {split.get('outer_folds')}"
     return f"{printable(record.name)}: {printable(record.source.name)}, {how}"

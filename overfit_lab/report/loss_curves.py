@@ -23,11 +23,13 @@ class LossCurves:
         epochs: `epochs`, completed passes, from 0.
         train: `fits x epochs`.
         val: `fits x epochs`.
+        repeats: `fits`, which reshuffle of the rows each fit is on.
     """
 
     epochs: NDArray[np.int64]
     train: Array
     val: Array
+    repeats: NDArray[np.int64]
 
 
 def loss_curves(frame: pl.DataFrame) -> LossCurves:
@@ -38,7 +40,8 @@ def loss_curves(frame: pl.DataFrame) -> LossCurves:
         losses.filter(pl.col("split") == split)["value"].to_numpy().reshape(-1, len(epochs))
         for split in ("train", "val")
     )
-    return LossCurves(epochs, train, val)
+    repeats = losses.filter(pl.col("split") == "val")["repeat"].cast(pl.Int64).to_numpy()[:: len(epochs)]
+    return LossCurves(epochs, train, val, repeats)
 
 
 def load_loss_curves(study: Study) -> dict[str, LossCurves]:
@@ -69,6 +72,7 @@ def rule_epochs(curves: LossCurves) -> dict[str, int | None]:
     Returns:
         For each rule, as `rule_NAME`, the epoch whose weights it would keep; None where it does not fire.
     """
-    # Row t of what a rule reads is the epoch after t + 1 passes: the untrained network takes no part.
+    # The untrained network takes no part. A rule counts measured epochs, from 1.
     train, val = mean_over_fits(curves.train)[1:], mean_over_fits(curves.val)[1:]
-    return {f"rule_{rule.name}": rule.stop(val, train).epoch for rule in DEFAULT_RULES}
+    kept = {f"rule_{rule.name}": rule.stop(val, train).epoch for rule in DEFAULT_RULES}
+    return {name: None if place is None else int(curves.epochs[place]) for name, place in kept.items()}

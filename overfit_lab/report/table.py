@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich import box
 from rich.table import Table
@@ -20,6 +21,7 @@ from overfit_lab.report.labels import (
     value_label,
 )
 from overfit_lab.study import Study
+from overfit_lab.study.seeds import ENOUGH_SEEDS, across_seeds
 
 CAPTION = "onset: epoch after which validation loss provably rises [95 % interval]"
 LONGEST_ERROR = 200
@@ -57,6 +59,46 @@ def results_table(study: Study) -> Table:
     for run_id in study.unfinished:
         table.add_row(*[""] * (len(keys) + 1), Text(f"unfinished: {printable(run_id)}", style="dim"))
     return table
+
+
+def seeds_table(study: Study) -> Table | None:
+    """Build the table of configurations over their seeds, or None where none has two."""
+    frame = across_seeds(study)
+    if frame.is_empty():
+        return None
+    keys = [key for key in swept_keys(study) if key != "seed"]
+    table = Table(
+        title=Text("over seeds"),
+        caption=Text(f"median onset: Kaplan-Meier [95 % interval], from {ENOUGH_SEEDS} seeds on"),
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+    )
+    for name in short_names(keys).values():
+        table.add_column(Text(name), justify="right", overflow="fold")
+    for header in ("params", "seeds\noverfit", "median onset", "best\nepoch", "val loss\n± sd"):
+        table.add_column(header, justify="right", no_wrap=True)
+    decimals = loss_decimals(study.runs)
+    for row in frame.iter_rows(named=True):
+        loss = loss_value(row["val_loss"], decimals)
+        sd = "" if row["val_loss_sd"] is None else f" ± {loss_value(row['val_loss_sd'], decimals)}"
+        table.add_row(
+            *(Text(value_label(row.get(key))) for key in keys),
+            f"{row['parameters']}",
+            f"{row['seeds_overfit']} of {row['seeds']}",
+            _median(row),
+            value_label(row["best_epoch"]),
+            f"{loss}{sd}",
+        )
+    return table
+
+
+def _median(row: Mapping[str, Any]) -> str:
+    if row["seeds"] - row["seeds_diverged"] < ENOUGH_SEEDS:
+        return value_label(None)
+    median = "not reached" if row["onset_median"] is None else f"{row['onset_median']}"
+    low, high = (row[f"onset_median_{end}"] for end in ("low", "high"))
+    return f"{median} [{'?' if low is None else low}, {'?' if high is None else high}]"
 
 
 def _cells(run: RunRecord, keys: Sequence[str], decimals: int) -> list[str]:

@@ -10,7 +10,16 @@ from typing import Any
 import polars as pl
 
 from overfit_lab.errors import UserError
-from overfit_lab.records import RunFiles, RunRecord, StudyFiles, StudyRecord
+from overfit_lab.records import Descriptive, RunFiles, RunRecord, StudyFiles, StudyRecord
+
+# The default losses of the problem types, see overfit_lab.task; to read a study, nobody should have to import torch.
+_DEFAULT_LOSS = {
+    "binary": "binary_cross_entropy",
+    "multiclass": "categorical_cross_entropy",
+    "multilabel": "binary_cross_entropy",
+    "regression": "mean_squared_error",
+    "unit_regression": "mean_squared_error",
+}
 
 
 @dataclass(frozen=True)
@@ -45,13 +54,19 @@ class Study:
             return pl.DataFrame()
         return pl.from_dicts([_row(run) for run in self.runs], infer_schema_length=None)
 
+    def losses(self) -> set[str]:
+        """The names of the losses that its runs were trained on."""
+        default = _DEFAULT_LOSS.get(self.record.source.problem, "loss")
+        chosen = {(run.config.get("task") or {}).get("loss") for run in self.runs}
+        return {default if loss in (None, "auto") else loss for loss in chosen} or {default}
+
     def curves(self, run_id: str) -> pl.DataFrame:
         """The curves of one run: repeat, fold, epoch, split, metric, value."""
         return self.files.run(run_id).load_curves()
 
     def swept(self) -> dict[str, list[Any]]:
         """The configuration keys that differ between runs, with their values in order."""
-        configurations = [_flatten(run.config) for run in self.runs]
+        configurations = [flatten(run.config) for run in self.runs]
         keys = dict.fromkeys(key for configuration in configurations for key in configuration)
         values = {key: {configuration.get(key) for configuration in configurations} for key in keys}
         return {key: sorted(seen, key=_order) for key, seen in values.items() if len(seen) > 1}
@@ -77,7 +92,7 @@ def load_study(path: Path | str) -> Study:
                 unfinished.append(directory.name)
         except UserError as error:
             failed.append(FailedRun(directory.name, str(error)))
-    runs.sort(key=lambda run: [_order(value) for value in _flatten(run.config).values()])
+    runs.sort(key=lambda run: [_order(value) for value in flatten(run.config).values()])
     return Study(files, record, tuple(runs), tuple(failed), tuple(unfinished))
 
 
@@ -101,13 +116,13 @@ def _order(value: Any) -> tuple[int, float, str]:  # noqa: ANN401 - any configur
     return 1, 0.0, str(value)
 
 
-def _flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Give nested configuration values dotted names; lists become text. The study's own name and place are left out."""
     flat: dict[str, Any] = {}
     for key, value in config.items():
         name = f"{prefix}{key}"
         if isinstance(value, dict):
-            flat |= _flatten(value, f"{name}.")
+            flat |= flatten(value, f"{name}.")
         else:
             flat[name] = str(value) if isinstance(value, list) else value
     return {key: value for key, value in flat.items() if not key.startswith("study.")}
@@ -120,7 +135,7 @@ def _row(run: RunRecord) -> dict[str, Any]:
         "run_id": run.run_id,
         "config_id": run.config_id,
         "status": run.status,
-        **_flatten(run.config),
+        **flatten(run.config),
         "parameters": run.parameters,
         "verdict": onset.verdict,
         "onset": onset.epoch,
@@ -139,6 +154,7 @@ def _row(run: RunRecord) -> dict[str, Any]:
         "fits_onset_min": min(onsets, default=None),
         "fits_onset_median": float(median(onsets)) if onsets else None,
         "fits_onset_max": max(onsets, default=None),
+        **{f"descriptive_{name}": getattr(run.descriptive, name, None) for name in Descriptive.model_fields},
         "seconds": run.seconds,
         "device": run.device,
     }

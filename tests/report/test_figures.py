@@ -68,7 +68,7 @@ def test_an_explosion_does_not_flatten_the_rest(tmp_path: Path) -> None:
     val = losses(5)
     val[:, 15:] = 1e30
     run = add_run(files.run("one"), configuration(4, 0.0), Onset("diverged", best_epoch=5), val)
-    curves = LossCurves(np.arange(21), 0.5 * val, val)
+    curves = LossCurves(np.arange(21), 0.5 * val, val, np.zeros(len(val), int))
     with house_style():
         axes = draw_run(run, curves, name="", loss_label="loss").axes[0]
     assert axes.get_ylim()[1] < 20 * val[0, 0]
@@ -83,7 +83,9 @@ def test_the_loss_axis_is_logarithmic_where_the_range_is_wide(
     )
     val = losses(turn, floor=floor)
     with house_style():
-        axes = draw_run(run, LossCurves(np.arange(21), val, val), name="", loss_label="loss").axes[0]
+        axes = draw_run(
+            run, LossCurves(np.arange(21), val, val, np.zeros(len(val), int)), name="", loss_label="loss"
+        ).axes[0]
     assert axes.get_yscale() == scale
 
 

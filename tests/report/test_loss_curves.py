@@ -29,15 +29,29 @@ def test_rules_read_the_mean_curve_without_the_untrained_network() -> None:
     # Two fits with the mean 9, 5, 4, 3, 4, 5, ...: the lowest after three passes, although epoch 0 counts as row 0.
     mean = np.array([9.0, 5.0, 4.0, 3.0, *range(4, 20)])
     train = np.linspace(1, 0.1, len(mean))
-    epochs = rule_epochs(LossCurves(np.arange(len(mean)), np.stack([train, train]), np.stack([mean - 1, mean + 1])))
+    curves = LossCurves(np.arange(len(mean)), np.stack([train] * 2), np.stack([mean - 1, mean + 1]), np.zeros(2, int))
+    epochs = rule_epochs(curves)
     assert epochs["rule_argmin"] == 3
     assert epochs["rule_GL5"] == 3
     assert epochs["rule_patience10"] == 3
 
 
+def test_rules_name_epochs_where_not_every_one_was_measured() -> None:
+    mean = np.array([9.0, 5.0, 4.0, 3.0, *range(4, 20)])[None]
+    curves = LossCurves(5 * np.arange(mean.shape[1]), 0.1 * mean, mean, np.zeros(1, int))
+    assert rule_epochs(curves)["rule_argmin"] == 15
+
+
+def test_fits_know_which_shuffle_they_are_on() -> None:
+    frame = curves_frame({"train": np.ones((2, 3)), "val": np.ones((2, 3))})
+    later = frame.with_columns(repeat=pl.lit(1, dtype=frame.schema["repeat"]))
+    curves = loss_curves(pl.concat([later, frame]))
+    np.testing.assert_array_equal(curves.repeats, [0, 0, 1, 1])
+
+
 def test_rules_do_not_fire_on_a_falling_curve() -> None:
     falling = np.linspace(2, 1, 21)[None]
-    assert set(rule_epochs(LossCurves(np.arange(21), falling, falling)).values()) == {None}
+    assert set(rule_epochs(LossCurves(np.arange(21), falling, falling, np.zeros(1, int))).values()) == {None}
 
 
 def test_curves_with_rows_missing_are_named(tmp_path: Path) -> None:

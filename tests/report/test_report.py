@@ -19,7 +19,7 @@ SWEEP = {"curves", "capacity", "heatmap_val_loss", "heatmap_onset"}
 
 
 def report(files: StudyFiles) -> Path:
-    return write_report(load_study(files.directory))
+    return write_report(load_study(files.directory)).directory
 
 
 def stems(directory: Path, suffix: str) -> set[str]:

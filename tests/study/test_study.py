@@ -63,6 +63,9 @@ def test_the_frame_has_a_row_for_each_finished_run(tmp_path: Path) -> None:
     assert row["gap"] == pytest.approx(0.2 - 0.5 * 0.8 * 0.9**12)
     assert (row["fits"], row["fits_overfit"], row["fits_onset_median"]) == (2, 1, 5.0)
     assert "study.name" not in frame.columns
+    # These runs were written by a version that did not describe its networks.
+    names = ("weight_norm", "distance_from_init", "effective_dof", "effective_dof_rows", "normalised_margin")
+    assert [row[f"descriptive_{name}"] for name in names] == [None] * 5
 
 
 def test_a_study_without_finished_runs_has_an_empty_frame(tmp_path: Path) -> None:

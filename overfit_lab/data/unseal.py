@@ -1,0 +1,43 @@
+"""The sealed test rows: the one place that hands them out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from overfit_lab.config import Problem
+from overfit_lab.data.source import Source
+from overfit_lab.data.split import Rows, Split
+
+
+@dataclass(frozen=True, eq=False)
+class UnsealedRows:
+    """Test rows that have been opened.
+
+    Args:
+        problem: The problem type.
+        x: `rows x features`.
+        y: `rows` or `rows x targets`.
+        rows: `rows`, their numbers in the source.
+    """
+
+    problem: Problem
+    x: NDArray[np.float64]
+    y: NDArray[Any]
+    rows: Rows
+
+
+def unseal(source: Source, split: Split, write_down: Callable[[], None]) -> UnsealedRows:
+    """Open the test rows.
+
+    Args:
+        source: Where they are.
+        split: Which they are.
+        write_down: Called first: it writes down for good that they are opened. If it raises, they stay sealed.
+    """
+    write_down()
+    return UnsealedRows(source.problem, source.x[split.test], source.y[split.test], split.test)
