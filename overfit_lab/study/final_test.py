@@ -17,6 +17,9 @@ from overfit_lab.task.metrics import measure_members
 from overfit_lab.train import Trained
 from overfit_lab.training.measure import predict, unscale
 
+ELEMENTS = 10_000_000
+"""Logits of bootstrap samples that are measured at once."""
+
 UNDEFINED = "none: not defined on the test rows"
 NORMAL = 1.959964
 """Standard errors on either side of a 95 % interval of a normal distribution."""
@@ -55,8 +58,11 @@ def _metric(
     """Measure a metric with its interval: rows are drawn with replacement, and the metric is measured again."""
 
     def measured(index: Index) -> NDArray[np.float64]:
-        picked = torch.tensor(index)
-        return measure_members([name], plan.task.problem, logits[picked], targets[picked])[name].numpy()
+        # By parts: once the rows are opened, memory must not run out.
+        drawn, size = torch.tensor(index), max(1, ELEMENTS // logits.numel())
+        parts = [drawn[i : i + size] for i in range(0, len(drawn), size)]
+        found = [measure_members([name], plan.task.problem, logits[own], targets[own])[name] for own in parts]
+        return torch.cat(found).numpy()
 
     rows = len(logits)
     if name == "accuracy" and plan.task.problem in ("binary", "multiclass") and clusters is None:

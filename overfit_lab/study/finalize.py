@@ -63,7 +63,7 @@ def finalize(
         path: The study's directory.
         rule: How to select.
         reason: Why the test rows are to be opened again; None if they are opened for the first time.
-        partial: Whether to go on although runs are not finished.
+        partial: Whether to go on although runs are not finished, or cannot be read.
         command: The whole command line, for the record.
         listeners: Called with the history of the retraining after each measured epoch.
 

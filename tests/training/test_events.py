@@ -34,6 +34,8 @@ TAGS = {
     "training/weight_norm": ("train", "weight_norm"),
     "training/distance_from_init": ("train", "distance_from_init"),
 }
+RANGED = [tag for tag in TAGS if not tag.startswith("training/")]
+RANGES = {f"folds/{tag}_{end}" for tag in RANGED for end in ("low", "high")}
 HPARAMS = {"model.width": 8, "penalty.kind": "l2", "nothing": None}
 
 
@@ -85,7 +87,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[RunMembers],
 def test_every_curve_is_the_mean_over_the_runs_own_fits(trained: tuple[list[RunMembers], History], run: int) -> None:
     runs, history = trained
     reader = read(runs[run])
-    assert set(reader.Tags()["scalars"]) == {*TAGS, "final/val_loss", "final/onset"}
+    assert set(reader.Tags()["scalars"]) == {*TAGS, *RANGES, "final/val_loss", "final/onset"}
     for tag, (split, metric) in TAGS.items():
         scalars = reader.Scalars(tag)
         assert [s.step for s in scalars] == ([1, 2, 3] if metric == "running_loss" else [0, 1, 2, 3])
@@ -94,12 +96,37 @@ def test_every_curve_is_the_mean_over_the_runs_own_fits(trained: tuple[list[RunM
 
 
 @pytest.mark.parametrize("run", range(3))
+def test_ranges_are_those_of_the_runs_own_fits(trained: tuple[list[RunMembers], History], run: int) -> None:
+    runs, history = trained
+    reader = read(runs[run])
+    for tag in RANGED:
+        fits = history.curve(*TAGS[tag])[list(runs[run].streams), runs[run].configuration]
+        for end, expected in (("low", fits.min(axis=0)), ("high", fits.max(axis=0))):
+            written = [s.value for s in reader.Scalars(f"folds/{tag}_{end}")]
+            np.testing.assert_allclose(written, expected, rtol=1e-6, err_msg=tag)
+
+
+def test_a_single_fit_has_no_range(tmp_path: Path) -> None:
+    runs = make_runs(tmp_path, ((0,), 0))
+    writer = CohortEvents(runs, flush_seconds=0)
+    writer(measure(History(), [[1.0]]))
+    writer.close()
+    assert set(read(runs[0]).Tags()["scalars"]) == {"loss/train", "loss/val"}
+    content = read(runs[0]).Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0]
+    assert [own.title for own in layout_pb2.Layout.FromString(content).category] == ["train and val"]
+
+
+@pytest.mark.parametrize("run", range(3))
 def test_one_chart_for_each_metric(trained: tuple[list[RunMembers], History], run: int) -> None:
     content = read(trained[0][run]).Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0]
-    (category,) = layout_pb2.Layout.FromString(content).category
+    category, ranges = layout_pb2.Layout.FromString(content).category
     assert category.title == "train and val"
     charts = {chart.title: list(chart.multiline.tag) for chart in category.chart}
     assert charts == {"loss": ["loss/train", "loss/val"], "accuracy": ["accuracy/train", "accuracy/val"]}
+    margins = {chart.title: list(chart.margin.series) for chart in ranges.chart}
+    assert list(margins) == ["loss, val", "loss, train", "accuracy, val", "accuracy, train"]
+    (series,) = margins["loss, val"]
+    assert (series.value, series.lower, series.upper) == ("loss/val", "folds/loss/val_low", "folds/loss/val_high")
 
 
 @pytest.mark.parametrize("run", range(3))
@@ -127,7 +154,7 @@ def test_one_record_for_each_epoch(trained: tuple[list[RunMembers], History]) ->
     assert [event.WhichOneof("what") for event in written] == ["file_version", "session_log", *["summary"] * 6]
     assert written[0].file_version == "brain.Event:2"
     assert [event.step for event in written[3:7]] == [0, 1, 2, 3]
-    assert {value.tag for value in written[6].summary.value} == set(TAGS)
+    assert {value.tag for value in written[6].summary.value} == {*TAGS, *RANGES}
     assert all(abs(event.wall_time - time.time()) < 3600 for event in written)
 
 
