@@ -22,6 +22,7 @@ class OuterFoldRecord(Record):
         promised: What validation promised, corrected for selection where that can be computed.
         test_loss: What the fold gave.
         metrics: The same of the metrics.
+        warnings: Those of its final test.
     """
 
     outer: int
@@ -32,6 +33,7 @@ class OuterFoldRecord(Record):
     promised: float
     test_loss: float | None
     metrics: dict[str, float | None]
+    warnings: list[str]
 
 
 class MeanRecord(Record):

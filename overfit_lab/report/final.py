@@ -60,6 +60,7 @@ def nested_lines(record: NestedRecord) -> list[str]:
         f"test loss less what validation promised: {_mean(record.gap, signed=True)}; the standard errors count that "
         "outer folds share train rows",
         f"configurations selected in {len(record.folds)} outer folds: {record.configurations}",
+        *(f"warning: outer fold {fold.outer}: {printable(line)}" for fold in record.folds for line in fold.warnings),
     ]
 
 

@@ -23,7 +23,7 @@ from overfit_lab.config import Config, StudyConfig, parse
 from overfit_lab.data.split import Fold, Rows, Split
 from overfit_lab.data.unseal import unseal
 from overfit_lab.environment import describe_environment, device_name
-from overfit_lab.errors import UserError
+from overfit_lab.errors import UserError, first_line
 from overfit_lab.plan import Plan, prepare
 from overfit_lab.records import (
     SCHEMA_VERSION,
@@ -186,7 +186,16 @@ def _retrain(plan: Plan, chosen: Candidate, listeners: Sequence[Listener]) -> tu
         config=config.model_copy(update={"training": training}),
         split=Split(plan.split.test, rows, (Fold(0, RETRAIN, rows, rows[:0]),)),
     )
-    trained = train_cohort(Cohort((whole,)), listeners)
+    try:
+        trained = train_cohort(Cohort((whole,)), listeners)
+    except (UserError, OSError):
+        raise
+    except Exception as error:
+        # A network of the user's own may raise anything.
+        what = f"{type(error).__name__}: {first_line(error)}"
+        raise UserError(
+            f"{config.study.root}: the retraining of {chosen.config_id} failed with {what}; the test rows stay sealed"
+        ) from error
     shutil.rmtree(StudyFiles(config.study.directory).directory)
     record = RetrainRecord(
         rows=len(rows),

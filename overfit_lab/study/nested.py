@@ -98,4 +98,5 @@ def _outer(outer: int, study: str, final: FinalRecord) -> OuterFoldRecord:
         promised=validation.loss if validation.corrected is None else validation.corrected,
         test_loss=test.loss.value,
         metrics={name: interval.value for name, interval in test.metrics.items()},
+        warnings=final.warnings,
     )

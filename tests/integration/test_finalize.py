@@ -286,6 +286,20 @@ def test_a_retraining_that_diverges_leaves_the_test_rows_sealed(tmp_path: Path) 
     assert (result.code, result.err) == (0, "")
 
 
+def test_a_network_that_fails_while_it_is_retrained_is_a_sentence(tmp_path: Path) -> None:
+    # Under a name of its own: a module stays imported.
+    failing = "if Path('broken').exists() and self.training:\n            raise ValueError('a [wheel] is off')\n        return"
+    text = NETWORK.replace("return", failing)
+    (tmp_path / "failing.py").write_text(text)
+    path = trained(tmp_path, "data=iris", "model=custom", "model._target_=failing.Fragile", *QUICK[:1], *QUICK[2:])
+    (tmp_path / "broken").touch()
+    result = command(tmp_path, "finalize", str(path))
+    assert (result.code, result.out) == (2, "")
+    (line,) = result.err.splitlines()
+    assert line.endswith("failed with ValueError: a [wheel] is off; the test rows stay sealed")
+    assert not StudyFiles(path).ledger.exists()
+
+
 def test_while_another_process_finalizes(study: Path) -> None:
     files = StudyFiles(study)
     with FileLock(files.ledger_lock):

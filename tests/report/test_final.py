@@ -141,6 +141,7 @@ def _outer(number: int, **changes: object) -> OuterFoldRecord:
         "promised": 0.25,
         "test_loss": 0.5 + number,
         "metrics": {"accuracy": 0.75},
+        "warnings": [],
     }
     return OuterFoldRecord.model_validate(values | changes)
 
@@ -160,7 +161,7 @@ def _nested(folds: list[OuterFoldRecord]) -> NestedRecord:
 
 
 def test_the_outer_folds_and_their_means() -> None:
-    record = _nested([_outer(0), _outer(1, test_loss=None, metrics={"accuracy": None})])
+    record = _nested([_outer(0), _outer(1, test_loss=None, metrics={"accuracy": None}, warnings=["too short"])])
     lines = _shown(nested_table(record))
     dash = "\N{EN DASH}"
     assert "outer fold width epoch promised test loss accuracy" in lines
@@ -171,6 +172,7 @@ def test_the_outer_folds_and_their_means() -> None:
         "test loss less what validation promised: +0.75 ± 0.6; the standard errors count that outer folds share train "
         "rows",
         "configurations selected in 2 outer folds: 1",
+        "warning: outer fold 1: too short",
     ]
 
 
