@@ -6,18 +6,16 @@ For curves that overfit: detection / bias / standard deviation in epochs, then h
 the true onset and how wide it is. For the others: how often overfitting is claimed. In brackets, what is expected.
 """
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
 from overfit_lab.analysis.onset import Onset, estimate_onset
 from overfit_lab.analysis.rules import ArgMin, GeneralisationLoss, Rule, Up
 from scripts.benchmarks.scenarios import SCENARIOS, Scenario
+from scripts.benchmarks.simulate import print_tables
 
 RULES: tuple[Rule, ...] = (ArgMin(), GeneralisationLoss(5), Up(3))
 ESTIMATOR = "paired trend bootstrap"
@@ -166,16 +164,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: of the command line.
     """
-    parser = argparse.ArgumentParser(description="Measure how well the onset of overfitting is found.")
-    parser.add_argument("--repeats", type=int, default=100, help="draws of every scenario (default 100)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, help="text file to write the table to as well")
-    options = parser.parse_args(arguments)
-    table = tabulate(options.repeats, options.seed)
-    Console(width=WIDTH).print(table)
-    if options.out is not None:
-        with options.out.open("w", encoding="utf-8") as file:
-            Console(file=file, width=WIDTH).print(table)
+    print_tables(
+        "Measure how well the onset of overfitting is found.",
+        lambda repeats, seed: [tabulate(repeats, seed)],
+        arguments,
+        repeats=100,
+        width=WIDTH,
+    )
 
 
 if __name__ == "__main__":

@@ -5,15 +5,12 @@
 Every figure is a mean over repeated draws, with its Monte-Carlo standard error.
 """
 
-import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
 from rich.table import Table
 from scipy.stats import norm
 
@@ -21,6 +18,7 @@ from overfit_lab.analysis.comparison import corrected_t_test
 from overfit_lab.analysis.interval import Index, Interval, bootstrap_interval, proportion_interval
 from overfit_lab.analysis.selection_bias import bootstrap_bias_corrected, tibshirani_tibshirani
 from overfit_lab.analysis.survival import median_onset
+from scripts.benchmarks.simulate import print_tables
 
 Array = NDArray[np.float64]
 Split = tuple[Index, Index]
@@ -396,16 +394,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: of the command line.
     """
-    parser = argparse.ArgumentParser(description="Measure whether tests, corrections and intervals keep their promise.")
-    parser.add_argument("--repeats", type=int, default=1000, help="draws of every simulation (default 1000)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, help="text file to write the tables to as well")
-    options = parser.parse_args(arguments)
-    tables = tabulate(options.repeats, options.seed)
-    Console(width=WIDTH).print(*tables)
-    if options.out is not None:
-        with options.out.open("w", encoding="utf-8") as file:
-            Console(file=file, width=WIDTH).print(*tables)
+    print_tables(
+        "Measure whether tests, corrections and intervals keep their promise.",
+        tabulate,
+        arguments,
+        repeats=1000,
+        width=WIDTH,
+    )
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -43,6 +44,20 @@ def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capture
         return Result(code, captured.out, captured.err)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study of two widths with two seeds each, which no test writes to."""
+    from tests.integration.finalizing import GRID, trained
+
+    return trained(tmp_path_factory.mktemp("swept"), *GRID)
+
+
+@pytest.fixture
+def study(swept: Path, tmp_path: Path) -> Path:
+    """A copy of it, somewhere else."""
+    return Path(shutil.copytree(swept, tmp_path / "moved" / "study"))
 
 
 def start(folder: Path, *arguments: str) -> subprocess.Popen[bytes]:

@@ -24,7 +24,6 @@ from overfit_lab.model import initialise
 from overfit_lab.records import LedgerLine, StudyFiles
 from overfit_lab.study.ledger import read_ledger
 from tests.integration.finalizing import (
-    GRID,
     QUICK,
     command,
     edit,
@@ -36,18 +35,6 @@ from tests.integration.finalizing import (
     trained,
 )
 from tests.reference import plain_loop
-
-
-@pytest.fixture(scope="module")
-def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A study of two widths with two seeds each, which no test writes to."""
-    return trained(tmp_path_factory.mktemp("swept"), *GRID)
-
-
-@pytest.fixture
-def study(swept: Path, tmp_path: Path) -> Path:
-    """A copy of it, somewhere else."""
-    return Path(shutil.copytree(swept, tmp_path / "moved" / "study"))
 
 
 def test_what_is_left_on_disk(study: Path) -> None:
@@ -288,7 +275,8 @@ def test_a_retraining_that_diverges_leaves_the_test_rows_sealed(tmp_path: Path) 
 
 def test_a_network_that_fails_while_it_is_retrained_is_a_sentence(tmp_path: Path) -> None:
     # Under a name of its own: a module stays imported.
-    failing = "if Path('broken').exists() and self.training:\n            raise ValueError('a [wheel] is off')\n        return"
+    lines = "if Path('broken').exists() and self.training:", "    raise ValueError('a [wheel] is off')", "return"
+    failing = "\n        ".join(lines)
     text = NETWORK.replace("return", failing)
     (tmp_path / "failing.py").write_text(text)
     path = trained(tmp_path, "data=iris", "model=custom", "model._target_=failing.Fragile", *QUICK[:1], *QUICK[2:])

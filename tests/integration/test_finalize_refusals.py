@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from overfit_lab import plan
 from overfit_lab.records import StudyFiles
 from tests.integration.finalizing import (
-    GRID,
     QUICK,
     command,
     edit,
@@ -27,18 +26,6 @@ from tests.integration.finalizing import (
     spoil,
     trained,
 )
-
-
-@pytest.fixture(scope="module")
-def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A study of two widths with two seeds each, which no test writes to."""
-    return trained(tmp_path_factory.mktemp("swept"), *GRID)
-
-
-@pytest.fixture
-def study(swept: Path, tmp_path: Path) -> Path:
-    """A copy of it, somewhere else."""
-    return Path(shutil.copytree(swept, tmp_path / "moved" / "study"))
 
 
 def _of_another_split(study: Path) -> None:
