@@ -6,7 +6,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from overfit_lab.study import load_study as load_study
+    from overfit_lab.report.notebook import load_study as load_study
 
 __version__ = version("overfit_lab")
 __all__ = ["__version__", "load_study"]
@@ -15,7 +15,7 @@ __all__ = ["__version__", "load_study"]
 def __getattr__(name: str) -> object:
     # Loaded on use: `overfit-lab --help` must not wait for polars and torch.
     if name == "load_study":
-        from overfit_lab.study import load_study
+        from overfit_lab.report.notebook import load_study
 
         return load_study
     raise AttributeError(f"module 'overfit_lab' has no attribute {name!r}")

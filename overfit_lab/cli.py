@@ -9,8 +9,9 @@ import argparse
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from overfit_lab.records import Rule
 
 WIDE = 200
+WATCH_SECONDS = 2.0
 RULES: tuple[Rule, ...] = ("min", "one_se")
 INTERRUPTED = "overfit-lab: interrupted; what is finished is kept, and the same command goes on from there"
 
@@ -52,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     elif rest:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     if parsed.command == "report":
-        return _guarded(lambda: _report(parsed.study))
+        return _guarded(lambda: _report(parsed.study, watch=parsed.watch))
     return _guarded(lambda: _finalize(parsed))
 
 
@@ -66,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("train", help="train one run, or with -m a sweep of runs; see overfit-lab train --help")
     report = commands.add_parser("report", help="rebuild a study's report from the runs that are there")
     report.add_argument("study", type=Path, metavar="STUDY", help="the study's directory, such as studies/NAME")
+    report.add_argument("--watch", action="store_true", help="rebuild it whenever a run ends, until Ctrl-C")
     finalize = commands.add_parser(
         "finalize",
         help="select by validation, retrain from scratch on all non-test rows, test once",
@@ -82,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     finalize.add_argument("--again", action="store_true", help="open the test rows although they were opened before")
     finalize.add_argument("--reason", metavar="TEXT", help="why; it is written to the ledger")
-    finalize.add_argument("--partial", action="store_true", help="leave out runs that are not finished")
+    finalize.add_argument("--partial", action="store_true", help="leave out runs that are unfinished or unreadable")
     nested = commands.add_parser(
         "nested",
         help="nested cross-validation of a sweep: a final test in each outer fold",
@@ -184,10 +187,26 @@ def _train(arguments: list[str]) -> int:
     return 1 if failed else 0
 
 
-def _report(path: Path) -> int:
+def _report(path: Path, *, watch: bool) -> int:
     from rich.console import Console
 
-    _show_report(path, Console())
+    from overfit_lab.records import StudyFiles
+
+    console = Console()
+    if not watch:
+        _show_report(path, console)
+        return 0
+    shown: object = None
+    # Ctrl-C is how it is meant to end.
+    with suppress(KeyboardInterrupt):
+        while True:
+            state = StudyFiles(path).state()
+            if state != shown:
+                if console.is_terminal:
+                    console.clear()
+                _show_report(path, console)
+                shown = state
+            time.sleep(WATCH_SECONDS)
     return 0
 
 

@@ -205,6 +205,16 @@ class StudyFiles:
             write_frame(self.split, split)
             write_record(self.record, record)
 
+    def state(self) -> tuple[tuple[str, int], ...]:
+        """Sum up what a report is made of: two states are the same if nothing has ended between them."""
+        paths = [self.record, self.final, self.ledger, *self.runs.glob("*/run.json"), *self.runs.glob("*/failure.json")]
+        state = []
+        for path in sorted(paths):
+            # Another process may be replacing it.
+            with contextlib.suppress(FileNotFoundError):
+                state.append((str(path), path.stat().st_mtime_ns))
+        return tuple(state)
+
     def load_split(self) -> pl.DataFrame:
         """Read `split.parquet`: row, role, repeat, fold.
 

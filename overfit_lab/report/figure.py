@@ -33,6 +33,15 @@ WIDE = 8.0
 NEGLIGIBLE = 10.0
 
 
+# Neither the time nor the name of a program is part of a figure.
+_METADATA: dict[str, dict[str, Any]] = {
+    "svg": {"Date": None, "Creator": None},
+    "png": {"Software": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+}
+FIGURE_KINDS = tuple(_METADATA)
+
+
 def house_style() -> AbstractContextManager[None]:
     """Draw and save in the style of the package, whatever the user's own settings are."""
     return matplotlib.style.context(STYLE, after_reset=True)
@@ -46,16 +55,14 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def save_figure(figure: Figure, stem: Path) -> list[Path]:
-    """Write a figure as SVG and as PNG, and return the two paths.
+    """Write a figure as SVG, as PNG and as PDF, and return the paths.
 
     Args:
         figure: To be saved while `house_style` is in force.
         stem: The path without suffix.
     """
-    # Neither the time nor the name of a program is part of a figure.
-    metadata: dict[str, dict[str, Any]] = {"svg": {"Date": None, "Creator": None}, "png": {"Software": None}}
     paths = []
-    for kind, nothing in metadata.items():
+    for kind, nothing in _METADATA.items():
         buffer = io.BytesIO()
         with warnings.catch_warnings():
             # A name in a script that the font lacks is drawn as boxes; that is no concern of whoever trains.

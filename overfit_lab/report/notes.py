@@ -37,7 +37,8 @@ def _test_sentences(study: Study) -> list[str]:
         lines.append(
             f"final test ({final.time}): selection={final.selection.rule} took configuration "
             f"{printable(final.selection.config_id)} at epoch {final.selection.epoch}; test loss "
-            f"{with_interval(final.test.loss)}, {with_interval(final.test.gap, signed=True)} above what was promised"
+            f"{with_interval(final.test.loss)}, less what validation promised "
+            f"{with_interval(final.test.gap, signed=True)}"
         )
         selection = final.selection
         known = {one.config_id for one in selection.candidates} | {one.config_id for one in selection.left_out}

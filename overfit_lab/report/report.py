@@ -1,33 +1,29 @@
-"""Write a study's report: its runs as a table for other programs, and its figures."""
+"""Write a study's report: its page, its runs as a table for other programs, and its figures."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import polars as pl
-from matplotlib.figure import Figure
 
 from overfit_lab.files import write_atomically
 from overfit_lab.records import write_frame
-from overfit_lab.report.configurations import configured, swept_keys
-from overfit_lab.report.figure import house_style, save_figure
-from overfit_lab.report.grid import grid_keys, make_grid
-from overfit_lab.report.labels import loss_label, printable, short_names, study_title, value_label
+from overfit_lab.report.configurations import swept_keys
+from overfit_lab.report.figure import FIGURE_KINDS, house_style, save_figure
+from overfit_lab.report.figures import StudyFigures
 from overfit_lab.report.loss_curves import LossCurves, load_loss_curves, rule_epochs
 from overfit_lab.report.notes import study_notes
-from overfit_lab.report.plot_capacity import draw_capacity, has_capacity
-from overfit_lab.report.plot_curves import draw_overview, draw_run
-from overfit_lab.report.plot_heatmap import draw_onset, draw_val_loss
-from overfit_lab.report.plot_shuffles import draw_shuffles
+from overfit_lab.report.page import compare, page_content, render_page
 from overfit_lab.report.shuffles import Shuffles, shuffles
+from overfit_lab.report.tensorboard import write_events
 from overfit_lab.study import Study
+from overfit_lab.study.ledger import read_ledger
 from overfit_lab.study.seeds import across_seeds
 
-# Beyond these a grid is no picture any more.
-MOST_PANELS_ALONG = 8
-MOST_CELLS_ALONG = 12
+# A figure takes a third of a second: of more runs than these, the page alone shows the curves of each.
+MOST_RUN_FIGURES = 40
 
 _FIGURES = ("curves", "curves_*", "capacity", "heatmap_*", "shuffles")
 
@@ -37,10 +33,12 @@ class Report(NamedTuple):
 
     Args:
         directory: Where.
+        page: Its page, for a browser.
         notes: What a reader should know beside the figures, in sentences.
     """
 
     directory: Path
+    page: Path
     notes: list[str]
 
 
@@ -48,7 +46,7 @@ def write_report(study: Study) -> Report:
     """Write the report of a study, finished or not, over the one that is there.
 
     Raises:
-        UserError: A file of curves is missing or damaged.
+        UserError: A file of curves or `final.json` is missing or damaged.
     """
     curves = load_loss_curves(study)
     moves = shuffles(study, curves)
@@ -63,15 +61,27 @@ def write_report(study: Study) -> Report:
     else:
         write_atomically(configurations, seeds.write_csv().encode())
 
+    figures = StudyFigures(study, curves, moves)
+    shown: list[Path] = []
     written: set[Path] = set()
     with house_style():
-        for name, figure in _figures(study, curves, moves):
-            written.update(save_figure(figure, directory / name))
+        for name, figure in figures.of_the_study():
+            shown += save_figure(figure, directory / name)
+        if len(study.runs) <= MOST_RUN_FIGURES:
+            for run in study.runs:
+                written.update(save_figure(figures.run(run.run_id), directory / f"curves_{run.run_id}"))
+    written.update(shown)
     for pattern in _FIGURES:
-        for kind in ("svg", "png"):
+        for kind in FIGURE_KINDS:
             for stale in set(directory.glob(f"{pattern}.{kind}")) - written:
                 stale.unlink(missing_ok=True)
-    return Report(study.files.report, study_notes(study, moves))
+    newest = max((study.files.run(run.run_id).record.stat().st_mtime for run in study.runs), default=0.0)
+    pictures = [path for path in shown if path.suffix == ".png"]
+    write_events(study.files.report / "tensorboard", pictures, swept_keys(study), newest)
+    page, final, ledger = study.files.report / "index.html", study.files.load_final(), read_ledger(study.files)
+    content = page_content(study, curves, moves, comparison=compare(study), final=final, ledger=ledger)
+    write_atomically(page, render_page(content).encode())
+    return Report(study.files.report, page, study_notes(study, moves))
 
 
 def runs_frame(study: Study, curves: Mapping[str, LossCurves], moves: Mapping[str, Shuffles]) -> pl.DataFrame:
@@ -88,31 +98,3 @@ def runs_frame(study: Study, curves: Mapping[str, LossCurves], moves: Mapping[st
         return frame
     sd = [moves[run.run_id].sd if run.run_id in moves else None for run in study.runs]
     return frame.with_columns(pl.Series("val_loss_shuffle_sd", sd, dtype=pl.Float64))
-
-
-def _figures(
-    study: Study, curves: Mapping[str, LossCurves], moves: Mapping[str, Shuffles]
-) -> Iterator[tuple[str, Figure]]:
-    """Draw every figure that makes sense for a study, with its name."""
-    loss, title = loss_label(study), study_title(study)
-    swept = short_names(swept_keys(study))
-    names = {}
-    for run in study.runs:
-        values = [f"{name} {value_label(configured(run.config, key))}" for key, name in swept.items()]
-        names[run.run_id] = ", ".join(values) or printable(study.record.name)
-        yield f"curves_{run.run_id}", draw_run(run, curves[run.run_id], name=names[run.run_id], loss_label=loss)
-    if moves:
-        yield "shuffles", draw_shuffles(moves, names, title=title, loss_label=loss)
-
-    keys = grid_keys(study)
-    if 1 <= len(swept) <= 2 and keys:
-        by_panel = make_grid(study, keys[0], next((key for key in [*keys[1:], *swept] if key != keys[0]), None))
-        if max(len(by_panel.x.values), len(by_panel.y.values)) <= MOST_PANELS_ALONG:
-            yield "curves", draw_overview(by_panel, curves, title=title, loss_label=loss)
-    if has_capacity(study):
-        yield "capacity", draw_capacity(study, title=title, loss_label=loss)
-    if len(keys) >= 2:
-        by_cell = make_grid(study, keys[0], keys[1])
-        if max(len(by_cell.x.values), len(by_cell.y.values)) <= MOST_CELLS_ALONG:
-            yield "heatmap_val_loss", draw_val_loss(by_cell, title=title, loss_label=loss)
-            yield "heatmap_onset", draw_onset(by_cell, title=title)

@@ -1,7 +1,8 @@
 """TensorBoard event files of the runs of a cohort, written while it trains.
 
-Train and val of a metric are two tags of one event file; a custom-scalars layout draws them on one chart. The x-axis
-is the epoch. Nothing is ever computed from these files: TensorBoard thins them out.
+Train and val of a metric are two tags of one event file; a custom-scalars layout draws them on one chart, and on others
+the range over the folds around their mean. The x-axis is the epoch. Nothing is ever computed from these files:
+TensorBoard thins them out.
 """
 
 from __future__ import annotations
@@ -12,16 +13,15 @@ import os
 import socket
 import time
 from collections.abc import Mapping, Sequence
-from io import BytesIO
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
-from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.utils.tensorboard import summary
 
+from overfit_lab.training.event_file import VERSION, framed
 from overfit_lab.training.history import History
 
 # Sets the files apart that one process writes into one folder within a second.
@@ -43,7 +43,7 @@ class RunMembers(NamedTuple):
 
 
 class CohortEvents:
-    """Writes for each run the mean over its fits of each curve; a listener of the cohort's module.
+    """Writes for each run the mean over its fits of each curve, and their range; a listener of the cohort's module.
 
     torch's SummaryWriter would need a thread and an open file for each run, of which there may be thousands. Here
     records wait in memory, and a file is open only while they are appended to it.
@@ -63,6 +63,8 @@ class CohortEvents:
         # The members run by run, side by side: where each lies in the cohort, and where each run begins.
         self._counts = np.array([len(run.streams) for run in runs])
         self._starts = self._counts.cumsum() - self._counts
+        # Of a single fit there is no range.
+        self._has_range = bool((self._counts > 1).any())
         self._streams = np.concatenate([run.streams for run in runs])
         self._configurations = np.repeat([run.configuration for run in runs], self._counts)
 
@@ -72,18 +74,23 @@ class CohortEvents:
             self._begin(history)
         # A curve that begins at epoch 1 is missing or empty at epoch 0.
         last = {curve: epochs[-1].numpy() for curve, epochs in history.curves.items() if epochs}
-        values = np.stack(list(last.values()))
-        members = values[:, self._streams, self._configurations]
+        members = np.stack(list(last.values()))[:, self._streams, self._configurations]
+        tags = [_tag(history, *curve) for curve in last]
         # What has diverged shows as inf or NaN.
         with np.errstate(over="ignore", invalid="ignore"):
-            means = np.add.reduceat(members, self._starts, axis=1) / self._counts
+            values = np.add.reduceat(members, self._starts, axis=1) / self._counts
+        if self._has_range:
+            ranged = [i for i, (_, metric) in enumerate(last) if ("val", metric) in history.curves]
+            ends = {"low": np.minimum, "high": np.maximum}
+            values = np.concatenate([values, *(f.reduceat(members[ranged], self._starts, 1) for f in ends.values())])
+            tags += [f"folds/{tags[i]}_{end}" for end in ends for i in ranged]
         # One event for all, filled in anew for each run.
         event = Event(wall_time=time.time(), step=history.epochs)
-        shown = [event.summary.value.add(tag=_tag(history, *curve)) for curve in last]
-        for waiting, row in zip(self._waiting, means.T.tolist(), strict=True):
+        shown = [event.summary.value.add(tag=tag) for tag in tags]
+        for waiting, row in zip(self._waiting, values.T.tolist(), strict=True):
             for scalar, value in zip(shown, row, strict=True):
                 scalar.simple_value = value
-            waiting += _framed(event)
+            waiting += framed(event)
         if time.monotonic() - self._flushed >= self.flush_seconds:
             self._flush()
 
@@ -97,11 +104,13 @@ class CohortEvents:
         """
         shown = {k: v if isinstance(v, bool | int | float) else str(v) for k, v in hparams.items() if v is not None}
         finals = {f"final/{name}": math.nan if v is None else v for name, v in metrics.items()}
-        values = [value for part in summary.hparams(shown, finals) for value in part.value]  # type: ignore[no-untyped-call]
+        # Which columns there are is said by the report, which knows what was swept.
+        _, *session = summary.hparams(shown, finals)  # type: ignore[no-untyped-call]
+        values = [value for part in session for value in part.value]
         values += [Summary.Value(tag=tag, simple_value=value) for tag, value in finals.items()]
         # A cohort that was interrupted after its last epoch has no epoch left to write.
-        version = () if self._begun else (_version(),)
-        self._waiting[run] += _framed(*version, Event(wall_time=time.time(), summary=Summary(value=values)))
+        first = () if self._begun else (Event(wall_time=time.time(), file_version=VERSION),)
+        self._waiting[run] += framed(*first, Event(wall_time=time.time(), summary=Summary(value=values)))
         self._append(run)
 
     def close(self) -> None:
@@ -110,10 +119,9 @@ class CohortEvents:
 
     def _begin(self, history: History) -> None:
         metrics = [metric for split, metric in history.curves if split == "val"]
-        charts = {metric: ["Multiline", [f"{metric}/train", f"{metric}/val"]] for metric in metrics}
-        layout = summary.custom_scalars({"train and val": charts})  # type: ignore[no-untyped-call]
-        head = _framed(
-            _version(),
+        layout = summary.custom_scalars(_charts(metrics, ranged=self._has_range))  # type: ignore[no-untyped-call]
+        head = framed(
+            Event(wall_time=time.time(), file_version=VERSION),
             # What an interrupted process has written from this epoch on does not count.
             Event(wall_time=time.time(), step=history.epochs, session_log=SessionLog(status=SessionLog.START)),
             Event(wall_time=time.time(), summary=layout),
@@ -136,19 +144,17 @@ class CohortEvents:
                 file.write(records)
 
 
+def _charts(metrics: Sequence[str], *, ranged: bool) -> dict[str, dict[str, list[Any]]]:
+    """Lay the charts out: first train and val together, then each with its range over the folds."""
+    charts = {"train and val": {metric: ["Multiline", [f"{metric}/train", f"{metric}/val"]] for metric in metrics}}
+    if ranged:
+        tags = {f"{metric}, {split}": f"{metric}/{split}" for metric in metrics for split in ("val", "train")}
+        charts["mean and range over the folds"] = {
+            name: ["Margin", [tag, f"folds/{tag}_low", f"folds/{tag}_high"]] for name, tag in tags.items()
+        }
+    return charts
+
+
 def _tag(history: History, split: str, metric: str) -> str:
     # What belongs to training itself has a name of its own and no val beside it.
     return f"{metric}/{split}" if ("val", metric) in history.curves else f"training/{metric}"
-
-
-def _version() -> Event:
-    return Event(wall_time=time.time(), file_version="brain.Event:2")
-
-
-def _framed(*events: Event) -> bytes:
-    """Return events as they stand in a file."""
-    buffer = BytesIO()
-    writer = RecordWriter(buffer)
-    for event in events:
-        writer.write(event.SerializeToString())
-    return buffer.getvalue()

@@ -87,7 +87,8 @@ def test_runs_csv_holds_the_records_and_the_rules(sweep: Path) -> None:
 def test_the_same_study_gives_the_same_bytes_whatever_the_users_settings(tmp_path: Path) -> None:
     files = make_sweep(tmp_path)
     first = {path: path.read_bytes() for path in report(files).rglob("*.*")}
-    assert len(first) == 18
+    # Eight figures in three forms, two tables, the page, the figures for TensorBoard.
+    assert len(first) == 3 * 8 + 2 + 1 + 1
     with matplotlib.rc_context({"lines.linewidth": 9, "svg.hashsalt": "other", "font.size": 20}):
         report(files)
     assert {path: path.read_bytes() for path in first} == first
@@ -138,6 +139,11 @@ def test_one_run_has_its_curves_alone(tmp_path: Path) -> None:
     directory = report(files)
     assert stems(directory, ".svg") == {"curves_one"}
     assert {"alone", "no overfitting within 20 epochs"} <= set(texts(directory / "figures" / "curves_one.svg"))
+
+
+def test_many_runs_have_no_figures_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("overfit_lab.report.report.MOST_RUN_FIGURES", 3)
+    assert stems(report(make_sweep(tmp_path)), ".svg") == SWEEP
 
 
 @pytest.mark.parametrize("failed", [False, True])
