@@ -6,15 +6,20 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from overfit_lab import cli
 
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
 Train = Callable[..., "Result"]
+BROWSER = next((path for name in ("chromium", "google-chrome") if (path := shutil.which(name))), None)
 # As the installed command does it, whatever the folder.
 COMMAND = [sys.executable, "-c", "import sys; from overfit_lab.cli import main; sys.exit(main())"]
 
@@ -58,6 +63,31 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def study(swept: Path, tmp_path: Path) -> Path:
     """A copy of it, somewhere else."""
     return Path(shutil.copytree(swept, tmp_path / "moved" / "study"))
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """A real browser without a window; what needs it is skipped where there is none."""
+    if BROWSER is None:
+        pytest.skip("neither chromium nor google-chrome is on the PATH")
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=BROWSER, args=["--no-sandbox"], downloads_path=tmp_path_factory.mktemp("downloads")
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def shoot(tmp_path: Path) -> Callable[[Page, str], None]:
+    """Keep a picture of a whole page, in OVERFIT_LAB_SCREENSHOTS where that names a folder."""
+    folder = Path(os.environ.get("OVERFIT_LAB_SCREENSHOTS", tmp_path))
+
+    def take(page: Page, name: str) -> None:
+        page.screenshot(path=folder / f"{name}.png", full_page=True)
+
+    return take
 
 
 def start(folder: Path, *arguments: str) -> subprocess.Popen[bytes]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,11 +17,9 @@ from tests.report.made_up import make_study
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-PROGRAM = next((path for name in ("chromium", "google-chrome") if (path := shutil.which(name))), None)
 SWEEP = ("model.width=4,16", "penalty.alpha=0,0.1", "training.epochs=12", "split.folds=2", "study.name=small")
 DESKTOP, PHONE = (1280, 900), (390, 844)
 
-pytestmark = pytest.mark.skipif(PROGRAM is None, reason="neither chromium nor google-chrome is on the PATH")
 
 Open = Callable[..., "Page"]
 
@@ -34,17 +30,6 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     trained = run_command(folder, "train", "-m", "hydra.launcher.workers=1", *SWEEP)
     assert (trained.code, trained.err) == (0, "")
     return folder / "studies/small"
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=PROGRAM, args=["--no-sandbox"], downloads_path=tmp_path_factory.mktemp("downloads")
-        )
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -68,17 +53,6 @@ def open_page(study: Path, browser: Browser) -> Iterator[Open]:
     for page in pages:
         page.close()
     assert said == []
-
-
-@pytest.fixture
-def shoot(tmp_path: Path) -> Callable[[Page, str], None]:
-    """Keep a picture of a whole page, in OVERFIT_LAB_SCREENSHOTS where that names a folder."""
-    folder = Path(os.environ.get("OVERFIT_LAB_SCREENSHOTS", tmp_path))
-
-    def take(page: Page, name: str) -> None:
-        page.screenshot(path=folder / f"{name}.png", full_page=True)
-
-    return take
 
 
 def cells(page: Page) -> dict[str, dict[str, str]]:
