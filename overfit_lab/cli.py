@@ -295,4 +295,4 @@ def _show_report(path: Path, console: Console) -> None:
         console.print(seeds)
     for note in written.notes:
         console.print(note, highlight=False, markup=False, soft_wrap=True)
-    console.print(f"report: {written.directory}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"report: {written.page}", highlight=False, markup=False, soft_wrap=True)
