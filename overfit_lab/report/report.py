@@ -23,7 +23,7 @@ from overfit_lab.study.ledger import read_ledger
 from overfit_lab.study.seeds import across_seeds
 
 # A figure takes a third of a second: of more runs than these, the page alone shows the curves of each.
-MOST_RUN_FIGURES = 40
+MOST_RUN_FIGURES = 16
 
 _FIGURES = ("curves", "curves_*", "capacity", "heatmap_*", "shuffles")
 
