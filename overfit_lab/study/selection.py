@@ -64,11 +64,21 @@ def select(candidates: Sequence[Candidate], rule: Rule, split: Mapping[str, Any]
     ]
     chosen, choices = lowest, candidates
     if rule == "one_se":
-        near = [lowest, *(c for c, own in zip(candidates[1:], compared, strict=True) if own.within_one_se)]
-        chosen = min(near, key=lambda c: (c.parameters, -c.alpha, c.loss))
+        name = simplest(records).config_id
+        chosen = next(one for one in candidates if one.config_id == name)
         # It is no minimum over configurations: what was selected of its losses is the epoch alone.
         choices = [chosen]
     return Selection(chosen, tuple(records), _bias(choices, split), _bias_by_folds(choices))
+
+
+def simplest(candidates: Sequence[CandidateRecord]) -> CandidateRecord:
+    """Of the lowest and those within one standard error of it: fewest parameters, then strongest penalty.
+
+    Args:
+        candidates: The lowest loss first.
+    """
+    near = [candidates[0], *(one for one in candidates[1:] if one.within_one_se)]
+    return min(near, key=lambda one: (one.parameters, -one.alpha, one.val_loss))
 
 
 class _Compared(NamedTuple):

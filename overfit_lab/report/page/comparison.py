@@ -12,7 +12,7 @@ from overfit_lab.records import CandidateRecord, LeftOut
 from overfit_lab.report.labels import printable
 from overfit_lab.study import Study
 from overfit_lab.study.candidates import gather_candidates
-from overfit_lab.study.selection import select
+from overfit_lab.study.selection import select, simplest
 
 # From so many configurations on, only the lowest are read and compared: their losses are large files.
 MANY = 200
@@ -42,8 +42,7 @@ class Comparison:
     @property
     def simplest(self) -> CandidateRecord:
         """The simplest within one standard error of the lowest, as `selection=one_se` takes it."""
-        near = [one for one in self.candidates if one.difference is None or one.within_one_se]
-        return min(near, key=lambda one: (one.parameters, -one.alpha, one.val_loss))
+        return simplest(self.candidates)
 
 
 def compare(study: Study) -> Comparison | str:
