@@ -83,6 +83,16 @@ class StudyRecord(Record):
     duplicates: DuplicatesRecord | None = None
     test_use: TestUse | None = None
 
+    def caveats(self) -> list[str]:
+        """Say what of its rows a reader of the results should know, a sentence for each."""
+        lines = [] if self.duplicates is None else self.duplicates.sentences()
+        if (group := self.split.get("group")) is not None:
+            lines.append(
+                f"rows of one {group} are not independent, but the standard errors of validation losses and the "
+                "intervals of onsets count rows: they are too narrow; those of the final test's figures count groups"
+            )
+        return lines
+
 
 class CohortRecord(Record):
     """`cohorts/NAME.json`, while a cohort trains: what its checkpoint holds.

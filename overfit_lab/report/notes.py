@@ -21,9 +21,8 @@ def study_notes(study: Study, moves: Mapping[str, Shuffles]) -> list[str]:
     Raises:
         UserError: `final.json` is damaged.
     """
-    duplicates = study.record.duplicates
-    lines = [] if duplicates is None else duplicates.sentences()
-    return lines + shuffle_sentences(study, moves) + _test_sentences(study)
+    caveats = [printable(line) for line in study.record.caveats()]
+    return caveats + shuffle_sentences(study, moves) + _test_sentences(study)
 
 
 def _test_sentences(study: Study) -> list[str]:

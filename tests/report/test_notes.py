@@ -7,6 +7,7 @@ from pathlib import Path
 from overfit_lab.report.notes import study_notes
 from overfit_lab.study import load_study
 from tests.integration.finalizing import command, finalized, trained
+from tests.report.made_up import make_study
 
 QUICK = ("data=iris", "split.folds=3", "model.depth=1", "model.width=3", "training.epochs=3", "study.report=false")
 
@@ -49,3 +50,14 @@ def test_rows_on_both_sides_of_a_cut_are_said(tmp_path: Path) -> None:
     assert counts is not None
     assert counts.rows == 2
     assert _notes(study)[: len(counts.sentences())] == counts.sentences()
+
+
+def test_rows_of_one_group_are_not_independent(tmp_path: Path) -> None:
+    files = make_study(tmp_path)
+    record = files.load()
+    assert record.caveats() == []
+    grouped = record.model_copy(update={"split": record.split | {"group": "patient"}})
+    (line,) = grouped.caveats()
+    assert line.startswith("rows of one patient are not independent")
+    files.record.write_text(grouped.model_dump_json())
+    assert _notes(files.directory)[0] == line

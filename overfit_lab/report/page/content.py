@@ -89,9 +89,9 @@ def page_content(
         ledger: How often the test rows were opened.
     """
     loss = loss_label(study)
-    duplicates = [] if study.record.duplicates is None else study.record.duplicates.sentences()
     lowest = comparison.candidates[0] if isinstance(comparison, Comparison) else None
     runs = run_rows(study)
+    caveats = [printable(line) for line in study.record.caveats()]
     return Page(
         name=printable(study.record.name),
         subtitle=study_title(study).removeprefix(f"{printable(study.record.name)}: "),
@@ -106,7 +106,7 @@ def page_content(
         final=final_section(study, final, ledger),
         spread=_spread(study, moves, {run.id: run.name for run in runs}),
         seeds=seeds_section(study),
-        notes=[f"{capitalised(note)}." for note in [*duplicates, *shuffle_sentences(study, moves)]],
+        notes=[f"{capitalised(note)}." for note in [*caveats, *shuffle_sentences(study, moves)]],
         provenance=provenance(study),
         columns=columns(study),
         runs=runs,
