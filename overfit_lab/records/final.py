@@ -89,6 +89,11 @@ class ValidationRecord(Record):
     selection_bias_by_folds: float | None
     corrected: float | None
 
+    @property
+    def promised(self) -> float:
+        """What the test may be held against: the corrected loss, or the plain one where it cannot be corrected."""
+        return self.loss if self.corrected is None else self.corrected
+
 
 class RetrainRecord(Record):
     """The training from scratch on all development rows.

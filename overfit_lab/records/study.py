@@ -89,7 +89,7 @@ class StudyRecord(Record):
         if (group := self.split.get("group")) is not None:
             lines.append(
                 f"rows of one {group} are not independent, but the standard errors of validation losses and the "
-                "intervals of onsets count rows: they are too narrow; those of the final test's figures count groups"
+                "intervals of onsets count rows: they are too narrow; those of the test's loss and metrics count groups"
             )
         return lines
 

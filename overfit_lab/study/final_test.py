@@ -86,8 +86,7 @@ def _bootstrap(
 
 def _gap(losses: NDArray[np.float64], validation: ValidationRecord) -> IntervalRecord:
     """Compare the test loss with what validation promised; the rows of the two are different ones."""
-    promised = validation.loss if validation.corrected is None else validation.corrected
-    gap = float(losses.mean() - promised)
+    gap = float(losses.mean() - validation.promised)
     if not np.isfinite(gap):
         return IntervalRecord(value=None, low=None, high=None, method=UNDEFINED)
     if validation.se is None or len(losses) < 2:

@@ -87,15 +87,14 @@ def _finalized(path: Path, rule: Rule) -> FinalRecord | None:
 
 
 def _outer(outer: int, study: str, final: FinalRecord) -> OuterFoldRecord:
-    validation, test = final.validation, final.test
-    selected = final.selection.config_id
+    test, selected = final.test, final.selection.config_id
     return OuterFoldRecord(
         outer=outer,
         study=study,
         config_id=selected,
         settings=next(c.settings for c in final.selection.candidates if c.config_id == selected),
         epoch=final.selection.epoch,
-        promised=validation.loss if validation.corrected is None else validation.corrected,
+        promised=final.validation.promised,
         test_loss=test.loss.value,
         metrics={name: interval.value for name, interval in test.metrics.items()},
         warnings=final.warnings,
