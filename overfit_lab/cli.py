@@ -70,9 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("train", help="train one run, or with -m a sweep of runs; see overfit-lab train --help")
     status = commands.add_parser("status", help="show how far a study is: what runs, waits, has failed or is lost")
     status.add_argument("study", type=Path, metavar="STUDY", help="the study's directory, such as studies/NAME")
-    status.add_argument(
-        "--watch", action="store_true", help="show it anew every few seconds, until all is done"
-    )
+    status.add_argument("--watch", action="store_true", help="show it anew every few seconds, until all is done")
     report = commands.add_parser("report", help="rebuild a study's report from the runs that are there")
     report.add_argument("study", type=Path, metavar="STUDY", help="the study's directory, such as studies/NAME")
     report.add_argument("--watch", action="store_true", help="rebuild it whenever a run ends, until Ctrl-C")
@@ -263,7 +261,7 @@ def _status(path: Path, *, watch: bool) -> int:
         while True:
             unknown = None
             try:
-                jobs = queued(record.job for record in files.cohorts.load_all().values() if record.job is not None)
+                jobs = queued(files.cohorts.jobs())
             except UserError as error:
                 jobs, unknown = {}, str(error)
             status = study_status(files, jobs)
