@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import secrets
 import sys
 import time
 from collections import defaultdict
@@ -17,28 +16,23 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from rich.console import Console
 
-from overfit_lab.claim import acquire
 from overfit_lab.cohort import Cohort
 from overfit_lab.config import run_id
 from overfit_lab.errors import UserError
 from overfit_lab.launch.display import Display
-from overfit_lab.launch.events import Finished, Progress, say_busy
-from overfit_lab.launch.follow import LOOK_SECONDS, Place, follow
-from overfit_lab.launch.grouping import Machine, cost, costliest_first, form_cohorts, threads_for
+from overfit_lab.launch.events import say_busy
+from overfit_lab.launch.follow import LOOK_SECONDS
+from overfit_lab.launch.grouping import threads_for
 from overfit_lab.launch.job import Outcome, command_line, config_of, finish, found, overrides_of, present
-from overfit_lab.launch.local import LocalPlace
-from overfit_lab.launch.machine import cores, describe_machine, describe_task, devices_for
+from overfit_lab.launch.machine import describe_machine
 from overfit_lab.launch.planning import write_down
 from overfit_lab.launch.settings import (
-    CohortSettings,
-    Settings,
     SlurmSettings,
     parse_settings,
     refuse_several_processes,
 )
-from overfit_lab.launch.slurm import SlurmPlace, living_jobs
 from overfit_lab.launch.supervise import heeding_signals
-from overfit_lab.launch.workers import train_in_workers
+from overfit_lab.launch.sweep import Sweep
 from overfit_lab.plan import Plan, prepare
 from overfit_lab.records import Damaged, StudyFiles, StudyRecord
 from overfit_lab.training.history import History
@@ -166,7 +160,7 @@ class Session:
             if not plans.keys() & missing:
                 continue
             own = {plan.run_id: overrides[folder] for folder, plan in plans.items()}
-            for outcome in _Training(list(plans.values()), own, launcher, self.display).outcomes():
+            for outcome in Sweep(list(plans.values()), own, launcher, self.display).outcomes():
                 folder = StudyFiles(outcome.study).run(outcome.run_id).directory
                 # A cohort may hold runs that this command has not asked for.
                 if folder in missing:
@@ -197,11 +191,11 @@ class Session:
             )
             if cohorts and [p.run_id for p in cohorts[0].plans] == [plan.run_id]:
                 [cohort] = cohorts
-                record = plan.study.cohorts.load(cohort.name)
-                torch.set_num_threads(record.threads)
+                record = plan.study.cohorts.find(cohort.name)
+                torch.set_num_threads(1 if record is None else record.threads)
                 # Stopped without a signal: others have gone on with it, as if it had been theirs from the start.
                 with contextlib.suppress(Busy, Stopped), heeding_signals() as flag:
-                    [outcome] = train_runs(cohort, {plan.run_id: overrides}, record.command, [show_epoch], flag)
+                    [outcome] = train_runs(cohort, {plan.run_id: overrides}, command_line(), [show_epoch], flag)
                     return outcome
             # It is in the hands of another command, alone or in company.
             if (there := present(plan, overrides)) is not None:
@@ -227,104 +221,3 @@ class Session:
         vars(self).update(vars(Session(Display(Console()))))
         # As the command does it: a user's own network or data lies where he works.
         sys.path.append(str(Path.cwd()))
-
-
-class _Training:
-    """Trains runs of one study, wherever the launcher says.
-
-    Args:
-        plans: The runs that are asked for, finished ones among them.
-        overrides: For each run by its id, what the command line changed.
-        settings: The launcher's.
-        display: Where it is shown how far it is.
-    """
-
-    def __init__(
-        self, plans: list[Plan], overrides: dict[str, list[str]], settings: Settings, display: Display
-    ) -> None:
-        self.plans, self.overrides, self.settings, self.display = plans, overrides, settings, display
-        self.study = plans[0].study
-        missing = [plan for plan in plans if not plan.files.record.is_file()]
-        self.machine, self.cores, self.devices = _machine(missing, settings)
-        self.token = secrets.token_hex(5)
-
-    def outcomes(self) -> Iterator[Outcome]:
-        """Write down what trains together, have it trained, and tell what becomes of each run."""
-        sweep = self.study.cohorts.sweep(self.token)
-        sweep.parent.mkdir(parents=True, exist_ok=True)
-        leading = acquire(sweep)
-        assert leading is not None  # nobody else has this token
-        try:
-            cohorts = costliest_first(self._write_down(self.plans), self.machine)
-            yield from self._train(cohorts)
-        finally:
-            leading.release()
-            self.study.cohorts.end(sweep.name)
-
-    def _write_down(self, plans: Sequence[Plan]) -> list[Cohort]:
-        return write_down(
-            plans,
-            self.overrides,
-            lambda fresh: form_cohorts(fresh, self.machine, max_fits=self.settings.max_fits),
-            self._threads,
-            command=command_line(),
-            sweep=self.token,
-            living_jobs=living_jobs(self.study),
-        )
-
-    def _threads(self, cohort: Cohort, count: int) -> int:
-        most = self.cores // max(1, min(self.machine.workers, count)) if self.shared else self.cores
-        return threads_for(cohort.plans, self.machine, max(1, most))
-
-    @property
-    def shared(self) -> bool:
-        """Whether the processes share the cores of one machine."""
-        return not isinstance(self.settings, SlurmSettings)
-
-    def _train(self, cohorts: list[Cohort]) -> Iterator[Outcome]:
-        settings = self.settings
-        if isinstance(settings, CohortSettings):
-            events = train_in_workers(
-                cohorts,
-                self.overrides,
-                devices=self.devices,
-                workers=self.machine.workers,
-                regroup=self._write_down,
-            )
-        else:
-            place = self._place()
-            if not settings.wait:
-                place.start([cohort for cohort in cohorts if not place.has(cohort)])
-                for cohort in cohorts:
-                    for plan in cohort.missing:
-                        yield finish(plan, self.overrides.get(plan.run_id, ()), "submitted")
-                return
-            place.start([cohort for cohort in cohorts if not place.has(cohort)])
-            events = follow(cohorts, self.overrides, place, self._write_down)
-        yield from self._show(cohorts, events)
-
-    def _place(self) -> Place:
-        if isinstance(self.settings, SlurmSettings):
-            gpu = any(plan.config.trainer.accelerator == "cuda" for plan in self.plans)
-            return SlurmPlace(self.study, self.settings, gpu=gpu)
-        return LocalPlace(self.study, self.token, self.machine.workers, self.devices)
-
-    def _show(self, cohorts: list[Cohort], events: Iterator[Progress | Finished]) -> Iterator[Outcome]:
-        # Halves of a cohort that has failed are new ones: they count for nothing, as what they repeat has been counted.
-        costs = {cohort: cost(cohort.plans, self.machine) for cohort in cohorts}
-        whole = sum(costs[cohort] * cohort.epochs * len(cohort.parts) for cohort in cohorts)
-        done: dict[Cohort, float] = {}
-        self.display.progress(0)
-        for event in events:
-            if isinstance(event, Progress):
-                done[event.cohort] = costs.get(event.cohort, 0) * event.epoch
-                self.display.progress(min(1, sum(done.values()) / whole))
-            else:
-                yield from event.outcomes
-
-
-def _machine(plans: Sequence[Plan], settings: Settings) -> tuple[Machine, int, list[str]]:
-    """Describe what runs are trained on: the machine, the cores that its processes share or each has, the GPUs."""
-    if isinstance(settings, SlurmSettings):
-        return describe_task(plans, settings), settings.cpus_per_task, []
-    return describe_machine(plans, settings.workers), cores(), devices_for(plans)

@@ -89,7 +89,7 @@ class ClaimSupervision(Supervision):
         now = time.monotonic()
         if self._noted is None:
             self.claim.begin(epoch, self.horizon)
-        elif now - self._noted < _NOTE_SECONDS:
+        elif now - self._noted < _NOTE_SECONDS and not self.stop_requested:
             return
         else:
             self.claim.note(epoch)
