@@ -136,7 +136,7 @@ def acquire(path: Path, *, job: str | None = None) -> Claim | None:
     """Claim a piece of work, if nobody who is alive has claimed it.
 
     Args:
-        path: What is claimed; its folder exists.
+        path: What is claimed; its folder is made where it is not there.
         job: The batch job that this process belongs to.
 
     Returns:
@@ -204,7 +204,7 @@ def _numbers(path: Path) -> list[int]:
 
 def _make(file: Path, content: bytes) -> bool:
     """Make a file with its content, unless it is there; of several that try, one succeeds."""
-    descriptor, name = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
+    descriptor, name = _temporary(file)
     made = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as temporary:
@@ -223,6 +223,14 @@ def _make(file: Path, content: bytes) -> bool:
         return True
     finally:
         made.unlink()
+
+
+def _temporary(file: Path) -> tuple[int, str]:
+    while True:
+        # Whoever is done with all that lies there removes the folder.
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            return tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
 
 
 def _make_without_links(file: Path, content: bytes) -> bool:

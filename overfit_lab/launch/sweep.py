@@ -43,7 +43,6 @@ class Sweep:
     def outcomes(self) -> Iterator[Outcome]:
         """Write down what trains together, have it trained, and tell what becomes of each run."""
         sweep = self.study.cohorts.sweep(self.token)
-        sweep.parent.mkdir(parents=True, exist_ok=True)
         leading = acquire(sweep)
         assert leading is not None  # nobody else has this token
         try:

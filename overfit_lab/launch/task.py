@@ -35,7 +35,7 @@ def train_task(folder: str, cohorts: str, names: Sequence[str], token: str | Non
 
     files, failed = CohortFiles(Path(cohorts)), False
     # Whoever looks sees that what waits is going to be trained.
-    leading = acquire(files.sweep(token)) if token is not None and files.directory.exists() else None
+    leading = None if token is None else acquire(files.sweep(token))
     for name in names:
         record = files.find(name)
         if record is None:

@@ -44,7 +44,6 @@ def train_runs(
         OSError: Nothing can be written.
     """
     files, name = cohort.study.cohorts, cohort.name
-    files.directory.mkdir(parents=True, exist_ok=True)
     claim = acquire(files.claim(name), job=batch_job())
     if claim is None:
         raise Busy

@@ -70,8 +70,12 @@ class CohortFiles:
 
     def save(self, name: str, record: CohortRecord) -> None:
         """Write a cohort down."""
-        self.directory.mkdir(parents=True, exist_ok=True)
-        write_record(self.record(name), record)
+        while True:
+            # Whoever is done with the last cohort removes the folder.
+            self.directory.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                write_record(self.record(name), record)
+                return
 
     def note_job(self, name: str, job: str) -> None:
         """Write down which batch job is to train a cohort, as the batch system names it.
