@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from overfit_lab.config import Activation
-from overfit_lab.model import MLP, Linear, RandomFeatures, count_parameters
+from overfit_lab.model import CNN, MLP, Linear, RandomFeatures, ResNet, count_parameters, count_pass
 
 FORMULAS: dict[Activation, Callable[[float], float]] = {
     "relu": lambda z: max(z, 0.0),
@@ -148,3 +148,16 @@ def test_neither_scale_nor_number_of_random_features_changes_their_kernel() -> N
         assert network(x).item() == pytest.approx(
             math.sqrt(features) * (x.norm().item() / math.sqrt(50)) / math.sqrt(2 * math.pi), rel=0.03
         )
+
+
+def test_what_a_pass_of_a_row_costs() -> None:
+    mlp = MLP(6, 3, width=5, depth=2, activation="relu", dropout=0.5)
+    # Inputs and hidden units; a product with each weight.
+    assert count_pass(mlp, 6) == (6 + 5 + 5, 6 * 5 + 5 * 5 + 5 * 3)
+    assert all(module.training for module in mlp.modules())
+    cnn = CNN(64, 3, (1, 8, 8), channels=4, depth=1, kernel=3, activation="relu", dropout=0.0)
+    # Of the pooling, its places are kept beside what came out of it.
+    kept = 64 + 4 * 64 + 4 * 16 + 4 * 16
+    assert count_pass(cnn, 64) == (kept, 9 * 4 * 64 + 4 * 16 * 3)
+    # As it is published for CIFAR-10: 0.56 billion.
+    assert round(count_pass(ResNet(3072, 10, (3, 32, 32), width=64, stages=4, blocks=2), 3072).products / 1e6) == 555
