@@ -302,6 +302,15 @@ class RMSprop(_Optimizer):
     eps: Positive
 
 
+class CustomOptimizer(Targeted):
+    """The user's own optimizer: a torch.optim.Optimizer by its dotted path."""
+
+    kind: Literal["custom"]
+    target: str = Field(alias="_target_")
+    # None where it takes none, or is to use its own.
+    lr: Positive | None
+
+
 class TrainingConfig(Section):
     """Length of a fit and what is measured on the way."""
 
@@ -383,7 +392,7 @@ ModelConfig = Annotated[
     Discriminator(_model_tag),
 ]
 PenaltyConfig = Annotated[NoPenalty | L2Penalty | L1Penalty | ElasticNetPenalty, Field(discriminator="kind")]
-OptimizerConfig = Annotated[SGD | Momentum | Adam | AdamW | RMSprop, Field(discriminator="kind")]
+OptimizerConfig = Annotated[SGD | Momentum | Adam | AdamW | RMSprop | CustomOptimizer, Field(discriminator="kind")]
 
 
 class Config(Section):

@@ -18,6 +18,7 @@ from overfit_lab.model import Pass, build_network, count_parameters, count_pass,
 from overfit_lab.objective import penalised_names
 from overfit_lab.records import SCHEMA_VERSION, DuplicatesRecord, RunFiles, SourceRecord, StudyFiles, StudyRecord
 from overfit_lab.task import Task, make_task
+from overfit_lab.training.custom_optimizer import check_custom, decays
 from overfit_lab.training.stack import Choice, choose_form
 
 
@@ -61,6 +62,7 @@ class Plan:
             *(part.model_dump_json(by_alias=True) for part in (config.data, config.split, config.task)),
             stackable_shape(config.model),
             config.optimizer.kind,
+            config.optimizer.target if isinstance(config.optimizer, cfg.CustomOptimizer) else None,
             self.weights,
             config.training,
             config.trainer,
@@ -126,6 +128,9 @@ def prepare(config: cfg.Config) -> Plan:
     if isinstance(config.model, cfg.CustomModel) and count_parameters(network) == 0:
         target = config.model.target
         raise UserError(f"model._target_={target}: it has no trainable parameter; at least one is needed")
+    if isinstance(config.optimizer, cfg.CustomOptimizer):
+        trained = {name: tuple(p.shape) for name, p in network.named_parameters() if p.requires_grad}
+        check_custom(config.optimizer, trained, weights)
     key = config.model.model_dump_json(by_alias=True)
     form, per_row = _try(key, config.model, source.sizes, mixed_precision=mixed)
     plan = Plan(config, source, split, duplicates, task, network, weights, form, per_row)
@@ -149,7 +154,8 @@ def _weights(config: cfg.Config, network: nn.Module) -> frozenset[str]:
         # Nothing is penalised, but a penalty of 0 is the same, and trains in the same cohort.
         return penalised_names(network)
     except UserError:
-        if isinstance(config.optimizer, cfg.AdamW):
+        optimizer = config.optimizer
+        if isinstance(optimizer, cfg.AdamW) or (isinstance(optimizer, cfg.CustomOptimizer) and decays(optimizer)):
             raise
         return frozenset()
 
