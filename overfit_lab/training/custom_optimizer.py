@@ -189,6 +189,9 @@ def _build(
     config: CustomOptimizer, leaves: Mapping[str, Sequence[Tensor]], weights: Collection[str]
 ) -> torch.optim.Optimizer:
     """Build an optimizer whose decay, if it has one, applies to weights alone."""
+    if not decays(config):
+        # Some take one group alone.
+        return _call(config, [{"params": [leaf for own in leaves.values() for leaf in own]}])
     groups = [
         {"params": [leaf for name, own in leaves.items() if (name in weights) == decays for leaf in own]}
         for decays in (True, False)

@@ -214,7 +214,10 @@ def test_a_decay_is_noticed_be_it_by_default() -> None:
         ),
         (optimizer("SignSGD", None), r"SignSGD: called with no arguments it failed: .*'lr'"),
         (optimizer("not_one"), r"not_one is a str; allowed is a torch\.optim\.Optimizer$"),
-        (optimizer("torch.optim.LBFGS"), r"LBFGS: called with lr=0\.01 it failed: .*parameter groups"),
+        (
+            optimizer("torch.optim.LBFGS"),
+            r"LBFGS: a step failed: .*'closure'; allowed is one whose step needs gradients alone$",
+        ),
         (optimizer("torch.optim.SparseAdam"), r"SparseAdam: a step failed: .*dense gradients.*; allowed is one whose"),
         (optimizer("torch.optim.Muon"), r"Muon: called with lr=0\.01 it failed: .*2D"),
         (optimizer("Noisy"), r"test_custom_optimizer\.Noisy: it draws random numbers, which would depend on what else"),
