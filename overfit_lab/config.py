@@ -332,6 +332,12 @@ class TrainerConfig(Section):
     precision: Literal["32-true", "64-true", "bf16-mixed"]
 
 
+class LoggerConfig(Targeted):
+    """A logger of Lightning's beside the event files, by its dotted path; none where there is no path."""
+
+    target: str | None = Field(alias="_target_")
+
+
 class StudyConfig(Section):
     """Where the study lies, and whether its report is rebuilt after training."""
 
@@ -408,6 +414,7 @@ class Config(Section):
     trainer: TrainerConfig
     seed: Seed
     study: StudyConfig
+    logger: LoggerConfig = LoggerConfig(_target_=None)
 
 
 def parse(values: Mapping[str, Any]) -> Config:
@@ -473,7 +480,7 @@ def config_id(config: Config) -> str:
 def _relevant(config: Config) -> dict[str, Any]:
     return config.model_dump(
         exclude_defaults=True,
-        exclude={"study": True, "trainer": {"accelerator"}, "training": {"checkpoint_seconds"}},
+        exclude={"study": True, "logger": True, "trainer": {"accelerator"}, "training": {"checkpoint_seconds"}},
     )
 
 

@@ -19,6 +19,7 @@ from overfit_lab.objective import penalised_names
 from overfit_lab.records import SCHEMA_VERSION, DuplicatesRecord, RunFiles, SourceRecord, StudyFiles, StudyRecord
 from overfit_lab.task import Task, make_task
 from overfit_lab.training.custom_optimizer import check_custom, decays
+from overfit_lab.training.loggers import check_logger
 from overfit_lab.training.stack import Choice, choose_form
 
 
@@ -134,6 +135,7 @@ def prepare(config: cfg.Config) -> Plan:
     key = config.model.model_dump_json(by_alias=True)
     form, per_row = _try(key, config.model, source.sizes, mixed_precision=mixed)
     plan = Plan(config, source, split, duplicates, task, network, weights, form, per_row)
+    check_logger(config.logger)
     plan.study.check(plan.study_record)
     return plan
 
