@@ -25,6 +25,7 @@ from overfit_lab.records import SCHEMA_VERSION, Descriptive, FitRecord, RunRecor
 from overfit_lab.train import Trained, train_cohort
 from overfit_lab.training.events import CohortEvents, RunMembers
 from overfit_lab.training.history import History, Listener
+from overfit_lab.training.loggers import log_run
 
 
 def execute(
@@ -77,6 +78,7 @@ def execute(
             )
             events.finish(i, *_hparams(record))
             plan.files.save(record, trained.history.curves_frame(own, configuration), val_losses)
+            log_run(plan.config.logger, members[i], plan.config.study.name, trained.history, *_hparams(record))
             records.append(record)
     cohort.end()
     return records
