@@ -90,6 +90,11 @@ class CohortDataModule(L.LightningDataModule):
         self.val = _stack(development, [f.val for f in self.folds], scalings, dtype) if validated else None
         whole = all(len(rows) == len(f.train) for rows, f in zip(measured, self.folds, strict=True))
         self.train_measured = self.train if whole else _stack(development, measured, scalings, dtype)
+        self._resumed_at = 0, 0
+
+    def resume(self, epoch: int, step: int) -> None:
+        """Go on in the middle: the batches begin with a step of an epoch, both from 0."""
+        self._resumed_at = epoch, step
 
     def setup(self, stage: str) -> None:
         """Move the rows to the device that the Trainer runs on, once."""
@@ -123,6 +128,7 @@ class CohortDataModule(L.LightningDataModule):
             folds=self.fold_of_stream,
             names=self.streams,
             steps=self.steps,
+            begin=self._resumed_at,
         )
 
 
