@@ -30,6 +30,8 @@ class Source:
             in [0, 1].
         groups: Columns by name, each of `rows` strings or integers, that are no inputs but say which rows belong
             together: those of one patient, of one writer. `split.group` names the one that a split keeps whole.
+        bayes_risk: Where it is known, the lowest risk that there can be, under the default loss of the problem type
+            and in the units of y: of regression the variance of the noise.
 
     Raises:
         UserError: The arrays do not fit together or not the problem type.
@@ -40,6 +42,7 @@ class Source:
     x: NDArray[Any]
     y: NDArray[Any]
     groups: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    bayes_risk: float | None = None
 
     def __post_init__(self) -> None:
         try:

@@ -19,7 +19,7 @@ from overfit_lab.records.schema import Record, read_frame, read_record, write_fr
 
 
 class SourceRecord(Record):
-    """What a study knows of its source."""
+    """What a study knows of its source; the Bayes risk in its own units, None where it is not known."""
 
     name: str
     problem: str
@@ -27,6 +27,7 @@ class SourceRecord(Record):
     features: int
     outputs: int
     fingerprint: str
+    bayes_risk: float | None = None
 
 
 class TestUse(Record):
