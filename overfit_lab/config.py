@@ -158,6 +158,9 @@ class LinearModel(Section):
     """No hidden layer."""
 
     target: Literal["overfit_lab.model.Linear"] = Field(alias="_target_")
+    bias: bool = True
+    # Small random weights, as torch's layers have them, or 0, from where theory has gradient descent start.
+    initial: Literal["random", "zero"] = "random"
 
 
 class CustomModel(Targeted):
