@@ -29,6 +29,10 @@ class SourceRecord(Record):
     fingerprint: str
     bayes_risk: float | None = None
 
+    def has_rows_of(self, other: SourceRecord) -> bool:
+        """Say whether two are of the same rows; how a run prepares them, and so the number of features, may differ."""
+        return self.model_copy(update={"features": other.features}) == other
+
 
 class TestUse(Record):
     """What a study knows of its test ledger, so that an edited or a removed one is noticed.
@@ -191,7 +195,7 @@ class StudyFiles:
         if not self.record.is_file():
             return
         present = self.load()
-        if present.source != record.source:
+        if not present.source.has_rows_of(record.source):
             theirs, ours = present.source, record.source
             what = f"{theirs.name}" if theirs.name != ours.name else f"other rows of {theirs.name}"
             raise UserError(f"{self.directory} belongs to {what}, not to {ours.name}; give another study.name")
