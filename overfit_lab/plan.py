@@ -11,7 +11,7 @@ from torch import nn
 
 from overfit_lab import config as cfg
 from overfit_lab.data.duplicates import Duplicates, find_duplicates
-from overfit_lab.data.source import Source, source_of
+from overfit_lab.data.source import Sizes, Source, source_of
 from overfit_lab.data.split import Split, make_split
 from overfit_lab.errors import UserError
 from overfit_lab.model import build_network, count_parameters, stackable_shape
@@ -115,24 +115,27 @@ def prepare(config: cfg.Config) -> Plan:
     source, split, duplicates = _load(config.data.model_dump_json(by_alias=True), config.data, config.split)
     if config.data.scale_targets and source.problem != "regression":
         raise UserError(f"data.scale_targets=true: {source.name} is {source.problem}; only regression allows it")
+    if config.data.scale_inputs and source.tokens is not None:
+        raise UserError(f"data.scale_inputs=true: the inputs of {source.name} are token numbers; allowed is false")
     task = make_task(config.task, source.problem)
-    network = build_network(config.model, source.features, source.outputs)
+    network = build_network(config.model, *source.sizes)
     weights = _weights(config, network)
     mixed = config.trainer.precision == "bf16-mixed"
     if isinstance(config.model, cfg.CustomModel) and count_parameters(network) == 0:
         target = config.model.target
         raise UserError(f"model._target_={target}: it has no trainable parameter; at least one is needed")
     key = config.model.model_dump_json(by_alias=True)
-    form = _form(key, config.model, source.features, source.outputs, mixed_precision=mixed)
+    form = _form(key, config.model, source.sizes, mixed_precision=mixed)
     plan = Plan(config, source, split, duplicates, task, network, weights, form)
     plan.study.check(plan.study_record)
     return plan
 
 
 @functools.lru_cache(maxsize=64)
-def _form(key: str, model: cfg.ModelConfig, inputs: int, outputs: int, *, mixed_precision: bool) -> Choice:
+def _form(key: str, model: cfg.ModelConfig, sizes: Sizes, *, mixed_precision: bool) -> Choice:
     # The jobs of a sweep share few networks, and a trial costs more than all other checks. The key is as in `_load`.
-    return choose_form(build_network(model, inputs, outputs), inputs, mixed_precision=mixed_precision)
+    network = build_network(model, *sizes)
+    return choose_form(network, sizes.inputs, mixed_precision=mixed_precision, tokens=sizes.tokens)
 
 
 def _weights(config: cfg.Config, network: nn.Module) -> frozenset[str]:

@@ -120,7 +120,7 @@ def _module(
     cohort: Cohort, streams: Sequence[Stream], storage: LossStorage, listeners: Sequence[Listener]
 ) -> CohortModule:
     plan, configurations = cohort.plans[0], list(cohort.configurations.values())
-    sizes = plan.source.features, plan.source.outputs
+    sizes = plan.source.sizes
     models: dict[str, ModelConfig] = {c.model.model_dump_json(by_alias=True): c.model for c in configurations}
     networks = []
     for s in streams:

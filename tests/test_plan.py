@@ -208,3 +208,19 @@ def test_duplicates_do_not_tell_studies_apart(config: Configure) -> None:
 def test_a_device_that_is_not_here(config: Configure) -> None:
     with pytest.raises(UserError, match=r"trainer\.accelerator=cuda: there is no such device here"):
         prepare(config("trainer.accelerator=cuda"))
+
+
+def words() -> object:
+    import numpy as np
+
+    from overfit_lab.data import Source
+
+    return Source("words", "binary", np.random.default_rng(0).integers(4, size=(40, 4)), np.arange(40) % 2, tokens=4)
+
+
+def test_token_numbers_are_not_scaled(config: Configure) -> None:
+    data = ("data=custom", "data.name=words", "data._target_=tests.test_plan.words")
+    own = (*data, "model=custom", "model._target_=tests.training.networks.Embedded")
+    assert prepare(config(*own, "data.scale_inputs=false")).form.form == "vmapped"
+    with pytest.raises(UserError, match=r"^data\.scale_inputs=true: the inputs of words are token numbers; allowed is"):
+        prepare(config(*own))

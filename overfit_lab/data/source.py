@@ -3,18 +3,35 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from types import MappingProxyType
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from overfit_lab.config import BundledData, CustomData, Problem, import_object
-from overfit_lab.data.bundled import BUNDLED
+from overfit_lab.data.bundled import BUNDLED, SHAPES
 from overfit_lab.errors import UserError
+
+
+class Sizes(NamedTuple):
+    """What a network is built for.
+
+    Args:
+        inputs: Number of features.
+        outputs: Number of logits.
+        shape: The shape of one row where it has one, such as (channels, height, width).
+        tokens: Where inputs are token numbers: they lie below this.
+    """
+
+    inputs: int
+    outputs: int
+    shape: tuple[int, ...] | None = None
+    tokens: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +47,9 @@ class Source:
             in [0, 1].
         groups: Columns by name, each of `rows` strings or integers, that are no inputs but say which rows belong
             together: those of one patient, of one writer. `split.group` names the one that a split keeps whole.
+        shape: The shape of one row, if it is more than a list of features: (channels, height, width) of an image.
+            Its product is the number of features; networks that need it unflatten their inputs.
+        tokens: Where inputs are the numbers of tokens: how many tokens there are. Networks with an embedding need it.
 
     Raises:
         UserError: The arrays do not fit together or not the problem type.
@@ -40,6 +60,8 @@ class Source:
     x: NDArray[Any]
     y: NDArray[Any]
     groups: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    shape: tuple[int, ...] | None = None
+    tokens: int | None = None
 
     def __post_init__(self) -> None:
         try:
@@ -48,6 +70,8 @@ class Source:
             problem = f"x or y is no array: {error}"
         if problem is None:
             problem = _find_group_fault(self.groups, len(self.x))
+        if problem is None:
+            problem = _find_layout_fault(np.asarray(self.x), self.shape, self.tokens)
         if problem is not None:
             raise UserError(f"data={self.name}: {problem}")
         # Copies: the caller's arrays stay writable, and what he writes there does not reach a checked source.
@@ -57,7 +81,8 @@ class Source:
         if self.problem != "multiclass" and y.ndim == 1:
             y = y[:, None]
         groups = {name: np.array(_objects(column).tolist()) for name, column in self.groups.items()}
-        self.__setstate__({"x": x, "y": y, "groups": groups})
+        shape = None if self.shape is None else tuple(map(int, self.shape))
+        self.__setstate__({"x": x, "y": y, "groups": groups, "shape": shape})
 
     def __getstate__(self) -> dict[str, Any]:
         # A read-only mapping cannot be pickled.
@@ -84,9 +109,14 @@ class Source:
         """The number of outputs of a network for this source."""
         return int(self.y.max()) + 1 if self.problem == "multiclass" else int(self.y.shape[1])
 
+    @property
+    def sizes(self) -> Sizes:
+        """What a network for this source is built for."""
+        return Sizes(self.features, self.outputs, self.shape, self.tokens)
+
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of the rows and of what they mean; the name does not enter."""
+        """A hash of the rows and of what they mean; neither the name enters nor the shape in which a row is seen."""
         digest = hashlib.sha256(self.problem.encode())
         for array in (self.x, self.y):
             digest.update(f"{array.shape}{array.dtype}".encode())
@@ -95,6 +125,8 @@ class Source:
             numbers = self.number_groups(name)
             digest.update(f"{name!r}{numbers.shape}{numbers.dtype}".encode())
             digest.update(numbers.tobytes())
+        if self.tokens is not None:
+            digest.update(f"tokens{self.tokens}".encode())
         return digest.hexdigest()
 
     def number_groups(self, name: str) -> NDArray[np.int64]:
@@ -167,6 +199,22 @@ def _find_group_fault(groups: object, rows: int) -> str | None:
     return None
 
 
+def _find_layout_fault(x: NDArray[Any], shape: object, tokens: object) -> str | None:
+    """Say in words what is wrong with the shape of a row or the number of tokens, or None."""
+    if shape is not None:
+        sides = tuple(shape) if isinstance(shape, list | tuple) else ()
+        if not sides or not all(_kind(side) == "int" and side > 0 for side in sides):
+            return f"shape is {shape!r}; allowed are whole numbers above 0, such as (channels, height, width)"
+        if math.prod(sides) != x.shape[1]:
+            return f"shape {sides} is that of {math.prod(sides)} features; a row of x has {x.shape[1]}"
+    if tokens is not None:
+        if not isinstance(tokens, int) or isinstance(tokens, bool) or tokens < 1:
+            return f"tokens is {tokens!r}; allowed is a whole number above 0"
+        if (x < 0).any() or (x >= tokens).any() or (x != np.floor(x)).any():
+            return f"x holds values from {x.min():g} to {x.max():g}; allowed are token numbers 0, 1, ..., {tokens - 1}"
+    return None
+
+
 def _objects(column: object) -> NDArray[np.object_]:
     # As objects: NumPy would make the string "nan" of a NaN among strings, and a string of a number.
     return np.asarray(column, dtype=object)
@@ -192,7 +240,7 @@ def load_source(name: str) -> Source:
     if name not in BUNDLED:
         raise UserError(f"data.name={name}: allowed are {', '.join(BUNDLED)}, or data=custom with your own function")
     problem, load = BUNDLED[name]
-    return Source(name, problem, *load())
+    return Source(name, problem, *load(), shape=SHAPES.get(name))
 
 
 def source_of(config: BundledData | CustomData) -> Source:

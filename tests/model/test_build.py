@@ -155,8 +155,8 @@ def test_initial_weights_depend_on_seed_repeat_and_fold_alone(config: LinearMode
     initialise(config, 4, 3, seed=5, repeat=0, fold=0)
     torch.randn(10)
     assert weights(initialise(config, 4, 3, seed=1, repeat=2, fold=3)) == first
-    for key in ({"seed": 2}, {"repeat": 3}, {"fold": 2}, {"repeat": 3, "fold": 2}):
-        assert weights(initialise(config, 4, 3, **{"seed": 1, "repeat": 2, "fold": 3, **key})) != first
+    for seed, repeat, fold in ((2, 2, 3), (1, 3, 3), (1, 2, 2), (1, 3, 2)):
+        assert weights(initialise(config, 4, 3, seed=seed, repeat=repeat, fold=fold)) != first
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=["linear", "mlp", "dropout", "custom"])
@@ -217,3 +217,30 @@ def test_initial_weights_are_spread_as_torch_does_by_default() -> None:
         assert 0.95 * fan_in**-0.5 < layer.weight.abs().max() <= fan_in**-0.5
         assert layer.bias.abs().max() <= fan_in**-0.5
         assert layer.weight.std().item() == pytest.approx((3 * fan_in) ** -0.5, rel=0.05)
+
+
+class Shaped(Bottleneck):
+    def __init__(self, inputs: int, outputs: int, shape: tuple[int, ...] | None, tokens: int = 7) -> None:
+        super().__init__(inputs, outputs)
+        self.layout = shape, tokens
+
+
+@pytest.mark.parametrize(
+    ("arguments", "layout", "given"),
+    [
+        ({}, ((1, 2, 2), 9), ((1, 2, 2), 9)),
+        # What the source does not say is None where it must be given, and else the network's own default.
+        ({}, (None, None), (None, 7)),
+        ({"shape": [4], "tokens": 3}, ((1, 2, 2), None), ([4], 3)),
+    ],
+)
+def test_a_custom_model_gets_shape_and_tokens_where_it_asks_for_them(
+    arguments: dict[str, object], layout: tuple[tuple[int, ...] | None, int | None], given: object
+) -> None:
+    for network in (
+        build_network(custom("Shaped", **arguments), 4, 3, *layout),
+        initialise(custom("Shaped", **arguments), 4, 3, *layout, seed=0, repeat=0, fold=0),
+    ):
+        assert isinstance(network, Shaped)
+        assert network.layout == given
+    assert isinstance(build_network(custom("Bottleneck"), 4, 3, *layout), Bottleneck)

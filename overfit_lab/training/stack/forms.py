@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple, TypeAlias
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from overfit_lab.errors import UserError, first_line, is_out_of_memory
 from overfit_lab.seeding import torch_generator
@@ -39,7 +39,7 @@ def stack(networks: Sequence[Sequence[nn.Module]], form: Form) -> StackedNetwork
     return _FORMS[form](networks)
 
 
-def choose_form(network: nn.Module, features: int, *, mixed_precision: bool) -> Choice:
+def choose_form(network: nn.Module, features: int, *, mixed_precision: bool, tokens: int | None = None) -> Choice:
     """Find the fastest form that fits a network.
 
     Args:
@@ -47,6 +47,7 @@ def choose_form(network: nn.Module, features: int, *, mixed_precision: bool) -> 
         features: Of a row.
         mixed_precision: Whether autocast chooses types; the layered form writes results into place, which autocast
             does not take.
+        tokens: How many tokens there are, where inputs are token numbers.
 
     Raises:
         UserError: The network calls a dropout layer twice, or replaces a buffer.
@@ -62,11 +63,11 @@ def choose_form(network: nn.Module, features: int, *, mixed_precision: bool) -> 
     _check_buffers(network, features)
     stacked = VmappedNetwork([[copy.deepcopy(network), copy.deepcopy(network)]])
     layers = {name: torch.full((1, 1, 2, *shape), 0.5) for name, shape in stacked.noise_shapes((features,))[0].items()}
-    x = torch.randn(1, 2, features, generator=torch_generator("form"))
+    x, changed = _trial_rows(features, tokens)
     try:
         stacked.differentiate(x, Noise(layers), lambda z: (z.sum((-1, -2)), torch.ones_like(z)), [2])
         with torch.no_grad():
-            before, after = (stacked(rows, Noise(layers))[:, :, 0] for rows in (x, x * torch.tensor([[[1.0], [-2.0]]])))
+            before, after = (stacked(rows, Noise(layers))[:, :, 0] for rows in (x, changed))
     except Exception as error:  # whatever the user's network, or torch about it, may raise
         if is_out_of_memory(error):
             raise
@@ -74,6 +75,18 @@ def choose_form(network: nn.Module, features: int, *, mixed_precision: bool) -> 
     if not torch.equal(before, after):
         return Choice("looped", "in training it mixes the rows of a batch")
     return Choice("vmapped")
+
+
+def _trial_rows(features: int, tokens: int | None) -> tuple[Tensor, Tensor]:
+    """Make two rows, and the same with another second one: `1 x 2 x features` each."""
+    generator = torch_generator("form")
+    if tokens is None:
+        x = torch.randn(1, 2, features, generator=generator)
+        return x, x * torch.tensor([[[1.0], [-2.0]]])
+    numbers = torch.randint(tokens, (1, 2, features), generator=generator)
+    changed = numbers.clone()
+    changed[:, 1] = (numbers[:, 1] + 1) % tokens
+    return numbers.float(), changed.float()
 
 
 def _check_buffers(network: nn.Module, features: int) -> None:
