@@ -39,7 +39,7 @@ def read_target(columns: pl.DataFrame, asked: Problem | None, key: str) -> Targe
     """Turn one column or several into a target.
 
     Text and truth values are classes; so are whole numbers of few different values, in files of enough rows. Other
-    numbers are a regression. Several columns of zeros and ones are labels.
+    numbers are a regression. Several columns of zeros and ones are labels, or where each row has a single one, classes.
 
     Args:
         columns: `rows x columns`, at least one of each.
@@ -53,6 +53,8 @@ def read_target(columns: pl.DataFrame, asked: Problem | None, key: str) -> Targe
         _refuse_missing(column, key)
     problem = _infer(columns, key) if asked is None else asked
     how = "" if asked is None else ", as task says"
+    if problem == "multiclass" and _is_one_hot(columns):
+        return Target(problem, columns.to_numpy().argmax(axis=1), f"{problem}{how}, {columns.width} classes, one-hot")
     if problem in ("binary", "multiclass"):
         if columns.width > 1:
             raise UserError(f"{key}: {columns.width} columns are no {problem} target; allowed is one")
@@ -68,9 +70,9 @@ def read_target(columns: pl.DataFrame, asked: Problem | None, key: str) -> Targe
 
 def _infer(columns: pl.DataFrame, key: str) -> Problem:
     if columns.width > 1:
-        if all(_is_truth(column) for column in columns.iter_columns()):
-            return "multilabel"
-        return "regression"
+        if _is_one_hot(columns):
+            return "multiclass"
+        return "multilabel" if all(_is_truth(column) for column in columns.iter_columns()) else "regression"
     column = columns.to_series()
     different = column.n_unique()
     if _is_text(column) and different > max(MOST_CLASSES, len(column) // ROWS_FOR_EACH_CLASS):
@@ -132,6 +134,11 @@ def _classes_in_words(classes: Sequence[object]) -> str:
 
 def _is_text(column: pl.Series) -> bool:
     return column.dtype in (pl.String, pl.Categorical, pl.Enum)
+
+
+def _is_one_hot(columns: pl.DataFrame) -> bool:
+    truth = columns.width > 2 and all(_is_truth(column) for column in columns.iter_columns())
+    return truth and bool((columns.sum_horizontal() == 1).all())
 
 
 def _is_truth(column: pl.Series) -> bool:
