@@ -17,7 +17,17 @@ from numpy.typing import NDArray
 from overfit_lab.errors import UserError, first_line
 
 # What Python's readers raise where a file ends too early, or is something else.
-DAMAGE = (OSError, EOFError, ValueError, KeyError, OverflowError, NotImplementedError, MemoryError, zipfile.BadZipFile, zlib.error)
+DAMAGE = (
+    OSError,
+    EOFError,
+    ValueError,
+    KeyError,
+    OverflowError,
+    NotImplementedError,
+    MemoryError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 CHANNELS = (1, 3, 4)
 
 

@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from overfit_lab.config import Problem
+from overfit_lab.data.inputs import Inputs
+from overfit_lab.data.preparation import Preparation
 from overfit_lab.data.source import Source
 from overfit_lab.data.split import Rows, Split
 
@@ -29,8 +31,8 @@ class LabelledRows(Protocol):
         """The problem type."""
 
     @property
-    def x(self) -> NDArray[np.float64]:
-        """Inputs, `rows x features`."""
+    def x(self) -> Inputs:
+        """Inputs as they are in the source, a row for each."""
 
     @property
     def y(self) -> NDArray[Any]:
@@ -53,17 +55,19 @@ class DevelopmentRows:
 
     Args:
         problem: The problem type.
-        x: `rows x features`.
+        x: Inputs as they are in the source, a row for each.
         y: `rows` or `rows x targets`.
         rows: `rows`, their numbers in the source.
         folds: How they are cut.
+        preparation: What makes numbers of the inputs; None where they are numbers.
     """
 
     problem: Problem
-    x: NDArray[np.float64]
+    x: Inputs
     y: NDArray[Any]
     rows: Rows
     folds: tuple[DevelopmentFold, ...]
+    preparation: Preparation | None = None
 
 
 def seal(source: Source, split: Split) -> DevelopmentRows:
@@ -73,4 +77,4 @@ def seal(source: Source, split: Split) -> DevelopmentRows:
         DevelopmentFold(f.repeat, f.fold, np.searchsorted(rows, f.train), np.searchsorted(rows, f.val))
         for f in split.folds
     )
-    return DevelopmentRows(source.problem, source.x[rows], source.y[rows], rows, folds)
+    return DevelopmentRows(source.problem, source.x[rows], source.y[rows], rows, folds, source.preparation)

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from overfit_lab.config import BundledData, CustomData, Problem, import_object
 from overfit_lab.data.bundled import BUNDLED, SHAPES
+from overfit_lab.data.inputs import Inputs, copy_raw, find_raw_fault, update_hash
+from overfit_lab.data.preparation import Preparation
 from overfit_lab.errors import UserError
 
 
@@ -41,7 +43,8 @@ class Source:
     Args:
         name: What it is called in tables and records.
         problem: One of the five problem types.
-        x: Inputs, `rows x features`, finite.
+        x: Inputs, `rows x features`, finite; with a preparation raw ones, `rows` or `rows x columns`, of numbers,
+            strings and None.
         y: Targets by problem type. binary: `rows`, 0 or 1. multiclass: `rows`, class indices from 0. multilabel:
             `rows x labels`, 0 or 1. regression: `rows` or `rows x targets`, finite. unit_regression: the same,
             in [0, 1].
@@ -50,6 +53,7 @@ class Source:
         shape: The shape of one row, if it is more than a list of features: (channels, height, width) of an image.
             Its product is the number of features; networks that need it unflatten their inputs.
         tokens: Where inputs are the numbers of tokens: how many tokens there are. Networks with an embedding need it.
+        preparation: What makes numbers of raw inputs, fitted on the train rows of each fold.
 
     Raises:
         UserError: The arrays do not fit together or not the problem type.
@@ -57,25 +61,27 @@ class Source:
 
     name: str
     problem: Problem
-    x: NDArray[Any]
+    x: Inputs
     y: NDArray[Any]
     groups: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     shape: tuple[int, ...] | None = None
     tokens: int | None = None
+    preparation: Preparation | None = None
 
     def __post_init__(self) -> None:
+        raw = self.preparation is not None
         try:
-            problem = _find_fault(self.problem, np.asarray(self.x), np.asarray(self.y))
+            problem = _find_fault(self.problem, np.asarray(self.x), np.asarray(self.y), raw=raw)
         except ValueError as error:
             problem = f"x or y is no array: {error}"
         if problem is None:
             problem = _find_group_fault(self.groups, len(self.x))
         if problem is None:
-            problem = _find_layout_fault(np.asarray(self.x), self.shape, self.tokens)
+            problem = _find_layout_fault(np.asarray(self.x), self.preparation, self.shape, self.tokens)
         if problem is not None:
             raise UserError(f"data={self.name}: {problem}")
         # Copies: the caller's arrays stay writable, and what he writes there does not reach a checked source.
-        x = np.array(self.x, dtype=np.float64, order="C")
+        x = copy_raw(np.asarray(self.x)) if raw else np.array(self.x, dtype=np.float64, order="C")
         dtype = np.int64 if self.problem == "multiclass" else np.float64
         y = np.array(self.y, dtype=dtype, order="C")
         if self.problem != "multiclass" and y.ndim == 1:
@@ -102,7 +108,7 @@ class Source:
     @property
     def features(self) -> int:
         """The number of inputs of a network for this source."""
-        return int(self.x.shape[1])
+        return int(self.x.shape[1]) if self.preparation is None else self.preparation.features
 
     @property
     def outputs(self) -> int:
@@ -116,11 +122,10 @@ class Source:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of the rows and of what they mean; neither the name enters nor the shape in which a row is seen."""
+        """A hash of the rows and of what they mean; neither name, shape of a row nor preparation enters."""
         digest = hashlib.sha256(self.problem.encode())
         for array in (self.x, self.y):
-            digest.update(f"{array.shape}{array.dtype}".encode())
-            digest.update(array.tobytes())
+            update_hash(digest, array)
         for name in sorted(self.groups):
             numbers = self.number_groups(name)
             digest.update(f"{name!r}{numbers.shape}{numbers.dtype}".encode())
@@ -139,24 +144,30 @@ class Source:
         return np.argsort(np.argsort(first)).astype(np.int64)[inverse]
 
 
-def _find_fault(problem: str, x: NDArray[Any], y: NDArray[Any]) -> str | None:
+def _find_fault(problem: str, x: NDArray[Any], y: NDArray[Any], *, raw: bool) -> str | None:
     """Say in words what is wrong with the arrays of a source, or None."""
     if problem not in get_args(Problem):
         return f"problem type {problem!r} is unknown; allowed are {', '.join(get_args(Problem))}"
-    for name, array in (("x", x), ("y", y)):
-        if array.ndim == 0:
-            return f"{name} has shape (); allowed is an array with a row for each example"
-        if array.dtype.kind not in "buif":
-            return f"{name} holds {array.dtype} values; allowed are numbers"
-        if array.size == 0:
-            return f"{name} has shape {array.shape}; at least one row and one column are needed"
-        if not np.isfinite(array).all():
-            return f"{name} holds NaN or infinite values in {_bad_rows(array)} of {len(array)} rows"
-    if x.ndim != 2:
+    faults = find_raw_fault(x) if raw else _find_number_fault("x", x), _find_number_fault("y", y)
+    if any(faults):
+        return faults[0] or faults[1]
+    if x.ndim != 2 and not raw:
         return f"x has shape {x.shape}; allowed is rows x features"
     if len(x) != len(y):
         return f"x has {len(x)} rows and y has {len(y)}; they must be as many"
     return _find_target_fault(problem, y)
+
+
+def _find_number_fault(name: str, array: NDArray[Any]) -> str | None:
+    if array.ndim == 0:
+        return f"{name} has shape (); allowed is an array with a row for each example"
+    if array.dtype.kind not in "buif":
+        return f"{name} holds {array.dtype} values; allowed are numbers"
+    if array.size == 0:
+        return f"{name} has shape {array.shape}; at least one row and one column are needed"
+    if not np.isfinite(array).all():
+        return f"{name} holds NaN or infinite values in {_bad_rows(array)} of {len(array)} rows"
+    return None
 
 
 def _find_target_fault(problem: str, y: NDArray[Any]) -> str | None:
@@ -199,18 +210,19 @@ def _find_group_fault(groups: object, rows: int) -> str | None:
     return None
 
 
-def _find_layout_fault(x: NDArray[Any], shape: object, tokens: object) -> str | None:
+def _find_layout_fault(x: NDArray[Any], preparation: Preparation | None, shape: object, tokens: object) -> str | None:
     """Say in words what is wrong with the shape of a row or the number of tokens, or None."""
+    features = x.shape[1] if preparation is None else preparation.features
     if shape is not None:
         sides = tuple(shape) if isinstance(shape, list | tuple) else ()
         if not sides or not all(_kind(side) == "int" and side > 0 for side in sides):
             return f"shape is {shape!r}; allowed are whole numbers above 0, such as (channels, height, width)"
-        if math.prod(sides) != x.shape[1]:
-            return f"shape {sides} is that of {math.prod(sides)} features; a row of x has {x.shape[1]}"
+        if math.prod(sides) != features:
+            return f"shape {sides} is that of {math.prod(sides)} features; a row of x has {features}"
     if tokens is not None:
         if not isinstance(tokens, int) or isinstance(tokens, bool) or tokens < 1:
             return f"tokens is {tokens!r}; allowed is a whole number above 0"
-        if (x < 0).any() or (x >= tokens).any() or (x != np.floor(x)).any():
+        if preparation is None and ((x < 0) | (x >= tokens) | (x != np.floor(x))).any():
             return f"x holds values from {x.min():g} to {x.max():g}; allowed are token numbers 0, 1, ..., {tokens - 1}"
     return None
 

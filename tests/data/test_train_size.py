@@ -41,7 +41,9 @@ def test_smaller_choices_are_contained_in_larger_ones(rows: int, classes: int, s
 def test_each_class_has_its_share_of_every_choice(count: int) -> None:
     labels = np.repeat([0, 1, 2], [50, 30, 20])
     chosen = choose_train_rows(np.arange(100), count, labels, 0, 0, 0)
-    np.testing.assert_allclose(np.bincount(labels[chosen], minlength=3), [0.5 * count, 0.3 * count, 0.2 * count], atol=1)
+    np.testing.assert_allclose(
+        np.bincount(labels[chosen], minlength=3), [0.5 * count, 0.3 * count, 0.2 * count], atol=1
+    )
 
 
 def test_without_classes_every_row_is_alike_likely() -> None:
