@@ -135,10 +135,11 @@ class _Splitting(Section):
 
 
 class HoldoutSplit(_Splitting):
-    """One validation set: val_fraction of the development rows."""
+    """One validation set: val_fraction of the development rows, or the source's official rows."""
 
     kind: Literal["holdout"]
-    val_fraction: Fraction
+    # Null: the rows that the source brings to validate on.
+    val_fraction: Fraction | None
 
 
 class KFoldSplit(_Splitting):
