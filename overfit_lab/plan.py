@@ -134,18 +134,20 @@ def prepare(config: cfg.Config) -> Plan:
         target = config.model.target
         raise UserError(f"model._target_={target}: it has no trainable parameter; at least one is needed")
     key = config.model.model_dump_json(by_alias=True)
-    form, per_row = _try(key, config.model, source.sizes, mixed_precision=mixed)
+    form, per_row = _try(key, config.model, source.sizes, mixed_precision=mixed, sparse=source.sparse)
     plan = Plan(config, source, split, duplicates, task, network, weights, form, per_row)
     plan.study.check(plan.study_record)
     return plan
 
 
 @functools.lru_cache(maxsize=64)
-def _try(key: str, model: cfg.ModelConfig, sizes: Sizes, *, mixed_precision: bool) -> tuple[Choice, Pass | None]:
+def _try(
+    key: str, model: cfg.ModelConfig, sizes: Sizes, *, mixed_precision: bool, sparse: bool
+) -> tuple[Choice, Pass | None]:
     # The jobs of a sweep share few networks, and a trial costs more than all other checks. The key is as in `_load`.
     network = build_network(model, *sizes)
-    form = choose_form(network, sizes.inputs, mixed_precision=mixed_precision, tokens=sizes.tokens)
-    return form, None if form.form == "layered" else count_pass(network, sizes.inputs)
+    form = choose_form(network, sizes.inputs, mixed_precision=mixed_precision, tokens=sizes.tokens, sparse=sparse)
+    return form, None if form.form in ("layered", "sparse") else count_pass(network, sizes.inputs)
 
 
 def _weights(config: cfg.Config, network: nn.Module) -> frozenset[str]:
