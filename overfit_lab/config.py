@@ -162,6 +162,9 @@ class LinearModel(Section):
     """No hidden layer."""
 
     target: Literal["overfit_lab.model.Linear"] = Field(alias="_target_")
+    bias: bool = True
+    # Small random weights, as torch's layers have them, or 0, from where theory has gradient descent start.
+    initial: Literal["random", "zero"] = "random"
 
 
 class CustomModel(Targeted):
@@ -357,15 +360,25 @@ def parse(values: Mapping[str, Any]) -> Config:
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        raise UserError(_sentence(error.errors())) from error
+        raise refuse(error) from error
+
+
+def refuse(error: ValidationError, *section: str) -> UserError:
+    """Turn what pydantic says into a user's mistake in one line.
+
+    Args:
+        error: Of a schema, or of the arguments of a checked function.
+        section: The keys above those that it names.
+    """
+    return UserError(_sentence([{**one, "loc": (*section, *one["loc"])} for one in error.errors()]))
 
 
 def _sentence(errors: list[ErrorDetails]) -> str:
     """Turn pydantic's errors about the first faulty key into `key=value: what is allowed`."""
     key, first = _key(errors[0]), errors[0]
-    if first["type"] == "missing":
+    if first["type"] in ("missing", "missing_keyword_only_argument"):
         return f"{key} is missing; give it as {key}=..."
-    if first["type"] == "extra_forbidden":
+    if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         return f"{key}={first['input']}: there is no such key"
     if first["type"] == "union_tag_invalid":
         return f"{key}.kind={first['ctx']['tag']}: allowed are {first['ctx']['expected_tags']}"

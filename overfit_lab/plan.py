@@ -113,6 +113,7 @@ class Plan:
                 features=source.features,
                 outputs=source.outputs,
                 fingerprint=source.fingerprint,
+                bayes_risk=source.bayes_risk,
             ),
             split=self.config.split.model_dump(),
             duplicates=DuplicatesRecord(**asdict(self.duplicates)),

@@ -53,6 +53,8 @@ class Source:
         shape: The shape of one row, if it is more than a list of features: (channels, height, width) of an image.
             Its product is the number of features; networks that need it unflatten their inputs.
         tokens: Where inputs are the numbers of tokens: how many tokens there are. Networks with an embedding need it.
+        bayes_risk: Where it is known, the lowest risk that there can be, under the default loss of the problem type
+            and in the units of y: of regression the variance of the noise.
         preparation: What makes numbers of raw inputs, fitted on the train rows of each fold.
 
     Raises:
@@ -66,6 +68,7 @@ class Source:
     groups: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     shape: tuple[int, ...] | None = None
     tokens: int | None = None
+    bayes_risk: float | None = None
     preparation: Preparation | None = None
 
     def __post_init__(self) -> None:
@@ -77,7 +80,7 @@ class Source:
         if problem is None:
             problem = _find_group_fault(self.groups, len(self.x))
         if problem is None:
-            problem = _find_layout_fault(np.asarray(self.x), self.preparation, self.shape, self.tokens)
+            problem = _find_layout_fault(np.asarray(self.x), self.shape, self.tokens)
         if problem is not None:
             raise UserError(f"data={self.name}: {problem}")
         # Copies: the caller's arrays stay writable, and what he writes there does not reach a checked source.
@@ -122,7 +125,7 @@ class Source:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of the rows and of what they mean; neither name, shape of a row nor preparation enters."""
+        """A hash of the rows and of what they mean: not of the name, a row's shape, or how it is prepared."""
         digest = hashlib.sha256(self.problem.encode())
         for array in (self.x, self.y):
             update_hash(digest, array)
@@ -210,19 +213,18 @@ def _find_group_fault(groups: object, rows: int) -> str | None:
     return None
 
 
-def _find_layout_fault(x: NDArray[Any], preparation: Preparation | None, shape: object, tokens: object) -> str | None:
+def _find_layout_fault(x: NDArray[Any], shape: object, tokens: object) -> str | None:
     """Say in words what is wrong with the shape of a row or the number of tokens, or None."""
-    features = x.shape[1] if preparation is None else preparation.features
     if shape is not None:
         sides = tuple(shape) if isinstance(shape, list | tuple) else ()
         if not sides or not all(_kind(side) == "int" and side > 0 for side in sides):
             return f"shape is {shape!r}; allowed are whole numbers above 0, such as (channels, height, width)"
-        if math.prod(sides) != features:
-            return f"shape {sides} is that of {math.prod(sides)} features; a row of x has {features}"
+        if math.prod(sides) != x.shape[1]:
+            return f"shape {sides} is that of {math.prod(sides)} features; a row of x has {x.shape[1]}"
     if tokens is not None:
         if not isinstance(tokens, int) or isinstance(tokens, bool) or tokens < 1:
             return f"tokens is {tokens!r}; allowed is a whole number above 0"
-        if preparation is None and ((x < 0) | (x >= tokens) | (x != np.floor(x))).any():
+        if (x < 0).any() or (x >= tokens).any() or (x != np.floor(x)).any():
             return f"x holds values from {x.min():g} to {x.max():g}; allowed are token numbers 0, 1, ..., {tokens - 1}"
     return None
 

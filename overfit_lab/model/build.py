@@ -31,7 +31,7 @@ def build_network(
         UserError: A custom network cannot be imported or built, or does not map rows x inputs to rows x outputs.
     """
     if isinstance(config, LinearModel):
-        return Linear(inputs, outputs)
+        return Linear(inputs, outputs, **config.model_dump(exclude={"target"}))
     if isinstance(config, MLPModel):
         arguments = config.model_dump(exclude={"target"})
         return MLP(inputs, outputs, **arguments)

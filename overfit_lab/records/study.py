@@ -19,7 +19,7 @@ from overfit_lab.records.schema import Record, read_frame, read_record, write_fr
 
 
 class SourceRecord(Record):
-    """What a study knows of its source."""
+    """What a study knows of its source; the Bayes risk in its own units, None where it is not known."""
 
     name: str
     problem: str
@@ -27,6 +27,11 @@ class SourceRecord(Record):
     features: int
     outputs: int
     fingerprint: str
+    bayes_risk: float | None = None
+
+    def has_rows_of(self, other: SourceRecord) -> bool:
+        """Say whether two are of the same rows; how a run prepares them, and so the number of features, may differ."""
+        return self.model_copy(update={"features": other.features}) == other
 
 
 class TestUse(Record):
@@ -190,7 +195,7 @@ class StudyFiles:
         if not self.record.is_file():
             return
         present = self.load()
-        if present.source != record.source:
+        if not present.source.has_rows_of(record.source):
             theirs, ours = present.source, record.source
             what = f"{theirs.name}" if theirs.name != ours.name else f"other rows of {theirs.name}"
             raise UserError(f"{self.directory} belongs to {what}, not to {ours.name}; give another study.name")

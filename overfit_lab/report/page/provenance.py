@@ -31,6 +31,8 @@ def provenance(study: Study) -> list[Fact]:
         Fact("fingerprint of the rows", [source.fingerprint], code=True),
         Fact("split", [", ".join(f"{key} {_setting(value)}" for key, value in split.items() if value is not None)]),
     ]
+    if source.bayes_risk is not None:
+        data.append(Fact("Bayes risk", [f"{source.bayes_risk:.4g}, the lowest validation loss that can be expected"]))
     if not runs:
         return [_shown(fact) for fact in data]
     environments = [run.environment for run in runs]
