@@ -176,10 +176,11 @@ class _Splitting(Section):
 
 
 class HoldoutSplit(_Splitting):
-    """One validation set: val_fraction of the development rows."""
+    """One validation set: val_fraction of the development rows, or the source's official rows."""
 
     kind: Literal["holdout"]
-    val_fraction: Fraction
+    # Null: the rows that the source brings to validate on.
+    val_fraction: Fraction | None
 
 
 class KFoldSplit(_Splitting):
@@ -445,7 +446,8 @@ def _key(error: ErrorDetails) -> str:
 
 # pydantic names the chosen member of a union inside the path; a user has never seen these names.
 _TAGS = {
-    *("bundled", "custom", "file", "hub", "overfit_lab.model.MLP", "overfit_lab.model.Linear", "holdout", "kfold", "bool"),
+    *("bundled", "custom", "file", "hub", "overfit_lab.model.MLP", "overfit_lab.model.Linear"),
+    *("holdout", "kfold", "bool", "str"),
     *("none", "l2", "l1", "elastic_net", "sgd", "momentum", "adam", "adamw", "rmsprop"),
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Hashable
 from dataclasses import asdict, dataclass, field
 
@@ -13,7 +14,8 @@ from overfit_lab import config as cfg
 from overfit_lab.data.development import DevelopmentRows, seal
 from overfit_lab.data.duplicates import Duplicates, find_duplicates
 from overfit_lab.data.label_noise import check_label_noise
-from overfit_lab.data.source import Sizes, Source, source_of
+from overfit_lab.data.load import load
+from overfit_lab.data.source import Sizes, Source
 from overfit_lab.data.split import Split, classes_to_stratify, make_split
 from overfit_lab.data.train_size import count_train_rows
 from overfit_lab.errors import UserError
@@ -114,9 +116,11 @@ class Plan:
                 outputs=source.outputs,
                 fingerprint=source.fingerprint,
                 bayes_risk=source.bayes_risk,
+                validates_on_test=source.validates_on_test,
             ),
             split=self.config.split.model_dump(),
             duplicates=DuplicatesRecord(**asdict(self.duplicates)),
+            said=list(source.said),
         )
 
 
@@ -136,6 +140,11 @@ def prepare(config: cfg.Config) -> Plan:
         raise UserError(f"data.scale_targets=true: {source.name} is {source.problem}; only regression allows it")
     if config.data.scale_inputs and source.tokens is not None:
         raise UserError(f"data.scale_inputs=true: the inputs of {source.name} are token numbers; allowed is false")
+    if config.data.scale_inputs and source.sparse:
+        raise UserError(
+            f"data.scale_inputs=true: the inputs of {source.name} are sparse, and centring them would fill "
+            f"{source.features} columns; allowed is false"
+        )
     task = make_task(config.task, source.problem)
     network = build_network(config.model, *source.sizes)
     weights = _weights(config, network)
@@ -147,7 +156,15 @@ def prepare(config: cfg.Config) -> Plan:
     form = _form(key, config.model, source.sizes, mixed_precision=mixed)
     plan = Plan(config, source, split, duplicates, task, network, weights, form)
     plan.study.check(plan.study_record)
+    if source.said:
+        _say(source.name, source.said)
     return plan
+
+
+@functools.lru_cache
+def _say(name: str, said: tuple[str, ...]) -> None:
+    # Once in a process, however many runs there are, and only where nothing is wrong with them.
+    print(f"overfit-lab: {name}: {'; '.join(said)}", file=sys.stderr)
 
 
 @functools.lru_cache(maxsize=64)
@@ -178,22 +195,25 @@ class _Rows:
         key: Both as text, which tells apart what Python calls equal: rows=1 and rows=true.
         data: The source.
         split: The split.
+        problem: The problem type of a file's target, where it is not to be inferred.
     """
 
     key: str
     data: cfg.DataConfig = field(compare=False)
     split: cfg.SplitConfig = field(compare=False)
+    problem: cfg.Problem | None
 
 
 def _rows_of(config: cfg.Config) -> _Rows:
     # What is done to the rows of a fit is another thing: runs that differ in it share source and split.
     data = config.data.model_dump_json(by_alias=True, exclude={"label_noise", "train_size"})
-    return _Rows(data + config.split.model_dump_json(), config.data, config.split)
+    problem = None if config.task.name == "auto" else config.task.name
+    return _Rows(data + config.split.model_dump_json(), config.data, config.split, problem)
 
 
 @functools.lru_cache(maxsize=8)
 def _load(rows: _Rows) -> tuple[Source, Split, Duplicates]:
     # The jobs of a sweep share source and split.
-    source = source_of(rows.data)
+    source = load(rows.data, rows.problem)
     cut = make_split(source, rows.split)
     return source, cut, find_duplicates(source, cut)

@@ -1,4 +1,4 @@
-"""Columns of a table as inputs: numbers that may be missing, and categories, prepared by what train rows say of them."""
+"""Columns of a table as inputs: numbers, of which some may be missing, and categories."""
 
 from __future__ import annotations
 

@@ -81,7 +81,8 @@ def _as_columns(config: FileData, y: NDArray[np.generic]) -> pl.DataFrame:
             f"data.path={config.path}: the target has shape {y.shape} and holds {y.dtype}; allowed are rows or rows x "
             "targets, of numbers, text, or true and false"
         )
-    return pl.DataFrame(y[:, None] if y.ndim == 1 else y, schema=None, orient="row").rename(lambda name: f"y{name[7:]}")
+    columns = y[:, None] if y.ndim == 1 else y
+    return pl.DataFrame({f"y[{j}]": columns[:, j] for j in range(columns.shape[1])})
 
 
 def source_of_table(config: FileData, frame: pl.DataFrame, asked: Problem | None) -> Source:

@@ -45,9 +45,7 @@ def read_table(path: Path) -> pl.DataFrame:
         else:
             head = content.partition(b"\n")[0].decode(errors="replace")
             separator = max(",;\t", key=lambda one: len(next(csv.reader([head], delimiter=one), [])))
-            frame = pl.read_csv(
-                io.BytesIO(content), separator=separator, infer_schema_length=None, null_values=MISSING
-            )
+            frame = pl.read_csv(io.BytesIO(content), separator=separator, infer_schema_length=None, null_values=MISSING)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, *DAMAGE) as error:
         raise UserError(f"data.path={path}: is missing or damaged: {first_line(error)}") from error
     if frame.is_empty():
