@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 
 from overfit_lab.config import DataConfig, FileData, HubData, Problem
 from overfit_lab.data.arrays import ArrayData, has_idx, read_idx_folder, read_npz
+from overfit_lab.data.frame import source_of_frame
+from overfit_lab.data.hub import load_hub
 from overfit_lab.data.source import Source, source_of
-from overfit_lab.data.table import check_columns, choose_target, read_groups, read_inputs, read_table
+from overfit_lab.data.table import read_table
 from overfit_lab.data.target import read_target
 from overfit_lab.errors import UserError
 
@@ -31,8 +33,6 @@ def load(config: DataConfig, asked: Problem | None = None) -> Source:
     if isinstance(config, FileData):
         return _from_file(config, asked)
     if isinstance(config, HubData):
-        from overfit_lab.data.hub import load_hub
-
         return load_hub(config, asked)
     return source_of(config)
 
@@ -51,7 +51,7 @@ def _from_file(config: FileData, asked: Problem | None) -> Source:
         return _from_arrays(config, read_npz(path, config.groups), asked)
     if not path.name.endswith(TABLES):
         raise UserError(f"data.path={path}: allowed are files that end with {', '.join(TABLES)} or .npz")
-    return source_of_table(config, read_table(path), asked)
+    return source_of_frame(config, read_table(path), asked, folder=path.parent)
 
 
 def _from_arrays(config: FileData, data: ArrayData, asked: Problem | None) -> Source:
@@ -83,33 +83,3 @@ def _as_columns(config: FileData, y: NDArray[np.generic]) -> pl.DataFrame:
         )
     columns = y[:, None] if y.ndim == 1 else y
     return pl.DataFrame({f"y[{j}]": columns[:, j] for j in range(columns.shape[1])})
-
-
-def source_of_table(config: FileData, frame: pl.DataFrame, asked: Problem | None) -> Source:
-    """Make a source of a table by the columns that a config names.
-
-    Raises:
-        UserError: A column is not there, or cannot be what it is to be.
-    """
-    place = f"data.path={config.path}"
-    targets = choose_target(frame, config.targets, place)
-    check_columns(frame, "data.group", config.groups, place)
-    check_columns(frame, "data.inputs", config.inputs or [], place)
-    names = config.inputs or [name for name in frame.columns if name not in (*targets, *config.groups)]
-    for name in targets:
-        if name in names:
-            raise UserError(f"data.inputs={name}: it is the target; a network would only have to copy it")
-    if not names:
-        raise UserError(f"{place}: has no column beside {', '.join(targets)}; at least one input is needed")
-    key = f"data.target={','.join(config.targets)}" if config.targets else f"{place}: target {','.join(targets)}"
-    target = read_target(frame[targets], asked, key)
-    inputs = read_inputs(frame[names], place)
-    return Source(
-        config.name,
-        target.problem,
-        inputs.x,
-        target.y,
-        read_groups(frame, config.groups),
-        preparation=inputs.preparation,
-        said=(f"target {', '.join(targets)} is {target.said}", inputs.said),
-    )

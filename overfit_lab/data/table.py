@@ -1,4 +1,4 @@
-"""Tables: CSV and Parquet files, and what their columns become: inputs, a target, groups."""
+"""Tables: CSV and Parquet files, and what their columns become as inputs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -20,8 +19,6 @@ from overfit_lab.errors import UserError, first_line
 
 # Cells of a CSV that say that there is no value.
 MISSING = ["", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "?"]
-# A column called so is the target where nobody says which one is; else the last one.
-TARGET_NAMES = ("target", "label", "class", "y")
 # So many categories are believed of a column of any length, and of a long one as many as half of its rows.
 FEW_CATEGORIES = 20
 MOST_NAMED = 5
@@ -33,7 +30,7 @@ def read_table(path: Path) -> pl.DataFrame:
     The separator of a CSV is the one of comma, semicolon and tab that its first line has most of.
 
     Raises:
-        UserError: It is missing or damaged, or has no row.
+        UserError: It is missing or damaged.
     """
     try:
         # As bytes: a path would be taken for a pattern or an address.
@@ -48,39 +45,7 @@ def read_table(path: Path) -> pl.DataFrame:
             frame = pl.read_csv(io.BytesIO(content), separator=separator, infer_schema_length=None, null_values=MISSING)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, *DAMAGE) as error:
         raise UserError(f"data.path={path}: is missing or damaged: {first_line(error)}") from error
-    if frame.is_empty():
-        raise UserError(f"data.path={path}: has {frame.width} columns and no row; at least one is needed")
     return frame
-
-
-def choose_target(frame: pl.DataFrame, asked: Sequence[str], place: str) -> list[str]:
-    """Choose the columns of the target.
-
-    Args:
-        frame: All columns.
-        asked: Those that were asked for; where none were, one with a usual name, or the last one.
-        place: What messages begin with: where the table comes from.
-
-    Raises:
-        UserError: There is no such column.
-    """
-    if asked:
-        check_columns(frame, "data.target", asked, place)
-        return list(asked)
-    usual = [name for name in frame.columns if name.lower() in TARGET_NAMES]
-    return [usual[0] if len(usual) == 1 else frame.columns[-1]]
-
-
-def check_columns(frame: pl.DataFrame, key: str, names: Sequence[str], place: str) -> None:
-    """Make sure that columns are there.
-
-    Raises:
-        UserError: One is not.
-    """
-    for name in names:
-        if name not in frame.columns:
-            shown = ", ".join(frame.columns[:20]) + (", ..." if frame.width > 20 else "")
-            raise UserError(f"{key}={name}: {place} has no such column; allowed are {shown}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,8 +137,3 @@ def _number_categories(column: pl.Series, place: str) -> tuple[NDArray[np.float6
 def _named(names: Sequence[str]) -> str:
     more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
     return ", ".join(names[:MOST_NAMED]) + more
-
-
-def read_groups(frame: pl.DataFrame, names: Sequence[str]) -> dict[str, NDArray[Any]]:
-    """Read columns that say which rows belong together, as a source takes them."""
-    return {name: np.array(frame[name].to_list(), dtype=object) for name in names}
