@@ -50,7 +50,7 @@ def read_target(columns: pl.DataFrame, asked: Problem | None, key: str) -> Targe
         UserError: A value is missing, there is one class only, or the columns do not fit the problem type.
     """
     for column in columns.iter_columns():
-        _refuse_missing(column, key)
+        _refuse_missing(column, key, several=columns.width > 1)
     problem = _infer(columns, key) if asked is None else asked
     how = "" if asked is None else ", as task says"
     if problem == "multiclass" and _is_one_hot(columns):
@@ -91,12 +91,12 @@ def _infer(columns: pl.DataFrame, key: str) -> Problem:
     return "multiclass" if whole and few else "regression"
 
 
-def _refuse_missing(column: pl.Series, key: str) -> None:
+def _refuse_missing(column: pl.Series, key: str, *, several: bool) -> None:
     missing = column.null_count()
     if column.dtype.is_float():
         missing += int((~column.is_finite()).sum())
     if missing:
-        of = "" if key.endswith(column.name) else f" in column {column.name}"
+        of = f" in column {column.name}" if several else ""
         raise UserError(
             f"{key}: no target{of} in {missing} of {len(column)} rows (NaN, infinite or empty); remove those rows"
         )
