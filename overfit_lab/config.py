@@ -83,20 +83,24 @@ class Targeted(Section):
         return dict(self.model_extra or {})
 
 
-class BundledData(Section):
+class _Data(Section):
+    """What may be said of data, wherever they come from."""
+
+    name: str = Field(min_length=1)
+    scale_inputs: bool
+    scale_targets: bool
+    # The share of the labels of development rows that are made wrong.
+    label_noise: Rate = 0.0
+    # How many of its train rows a fit trains on: a count, or a share of them; all where it is null.
+    train_size: Count | Fraction | None = None
+
+
+class BundledData(_Data):
     """A data set that comes with the package, by its name."""
 
-    name: str = Field(min_length=1)
-    scale_inputs: bool
-    scale_targets: bool
 
-
-class CustomData(Targeted):
+class CustomData(_Data, Targeted):
     """The user's own data: a function by its dotted path that returns a Source."""
-
-    name: str = Field(min_length=1)
-    scale_inputs: bool
-    scale_targets: bool
 
 
 class _Splitting(Section):
@@ -131,10 +135,11 @@ class _Splitting(Section):
 
 
 class HoldoutSplit(_Splitting):
-    """One validation set: val_fraction of the development rows."""
+    """One validation set: val_fraction of the development rows, or the source's official rows."""
 
     kind: Literal["holdout"]
-    val_fraction: Fraction
+    # Null: the rows that the source brings to validate on.
+    val_fraction: Fraction | None
 
 
 class KFoldSplit(_Splitting):

@@ -99,6 +99,7 @@ class Plan:
                 outputs=source.outputs,
                 fingerprint=source.fingerprint,
                 bayes_risk=source.bayes_risk,
+                validates_on_test=source.validates_on_test,
             ),
             split=self.config.split.model_dump(),
             duplicates=DuplicatesRecord(**asdict(self.duplicates)),
@@ -118,6 +119,11 @@ def prepare(config: cfg.Config) -> Plan:
         raise UserError(f"data.scale_targets=true: {source.name} is {source.problem}; only regression allows it")
     if config.data.scale_inputs and source.tokens is not None:
         raise UserError(f"data.scale_inputs=true: the inputs of {source.name} are token numbers; allowed is false")
+    if config.data.scale_inputs and source.sparse:
+        raise UserError(
+            f"data.scale_inputs=true: the inputs of {source.name} are sparse, and centring them would fill "
+            f"{source.features} columns; allowed is false"
+        )
     task = make_task(config.task, source.problem)
     network = build_network(config.model, *source.sizes)
     weights = _weights(config, network)

@@ -8,12 +8,11 @@ the DataModule fits that for each fold. `Scaling` is a fitted preparation, too, 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-from overfit_lab.data.inputs import Inputs
+from overfit_lab.data.inputs import Inputs, is_sparse, values_of
 from overfit_lab.data.scaling import fit_scaling
 from overfit_lab.errors import UserError
 
@@ -21,11 +20,11 @@ from overfit_lab.errors import UserError
 class FittedPreparation(Protocol):
     """What was fitted on some train rows."""
 
-    def apply(self, rows: Inputs) -> NDArray[Any]:
+    def apply(self, rows: Inputs) -> Inputs:
         """Prepare rows, those that it was fitted on or others.
 
         Returns:
-            `rows x features`, finite numbers; each row as if it were alone.
+            `rows x features`, finite numbers; each row as if it were alone. Sparse where the rows are.
         """
 
 
@@ -50,7 +49,7 @@ class Steps:
 
     fitted: tuple[FittedPreparation, ...]
 
-    def apply(self, rows: Inputs) -> NDArray[Any]:
+    def apply(self, rows: Inputs) -> Inputs:
         """Prepare rows by all of them, `rows x features`."""
         for step in self.fitted:
             rows = step.apply(rows)
@@ -64,15 +63,18 @@ class _Checked:
     fitted: FittedPreparation
     features: int
 
-    def apply(self, rows: Inputs) -> NDArray[Any]:
+    def apply(self, rows: Inputs) -> Inputs:
         values = self.fitted.apply(rows)
         name = type(self.fitted).__name__
-        if values.shape != (len(rows), self.features):
+        count = rows.shape[0]
+        if values.shape != (count, self.features):
             raise UserError(
-                f"data: {name} made shape {values.shape} of {len(rows)} rows; allowed is rows x {self.features}, "
+                f"data: {name} made shape {values.shape} of {count} rows; allowed is rows x {self.features}, "
                 "as its preparation says"
             )
-        if values.dtype.kind not in "buif" or not np.isfinite(values).all():
+        if is_sparse(values) != is_sparse(rows):
+            raise UserError(f"data: {name} made {type(values).__name__} of {type(rows).__name__}; allowed is the same")
+        if values.dtype.kind not in "buif" or not np.isfinite(values_of(values)).all():
             raise UserError(f"data: {name} made values that are no finite numbers, of type {values.dtype}")
         return values
 

@@ -28,6 +28,8 @@ class SourceRecord(Record):
     outputs: int
     fingerprint: str
     bayes_risk: float | None = None
+    # Whether rows that were published to test on are validated on.
+    validates_on_test: bool = False
 
     def has_rows_of(self, other: SourceRecord) -> bool:
         """Say whether two are of the same rows; how a run prepares them, and so the number of features, may differ."""
@@ -91,6 +93,11 @@ class StudyRecord(Record):
     def caveats(self) -> list[str]:
         """Say what of its rows a reader of the results should know, a sentence for each."""
         lines = [] if self.duplicates is None else self.duplicates.sentences()
+        if self.source.validates_on_test:
+            lines.append(
+                f"the rows that {self.source.name} was published with to test on are validated on: what is chosen by "
+                "these losses has no test left"
+            )
         if (group := self.split.get("group")) is not None:
             lines.append(
                 f"rows of one {group} are not independent, but the standard errors of validation losses and the "

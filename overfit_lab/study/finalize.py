@@ -75,6 +75,8 @@ def finalize(
     """
     study = load_study(path)
     refuse_opened(study.files, reason)
+    if study.record.source.validates_on_test:
+        raise UserError(f"{path}: its validation rows are the official test rows, so there are none left to test on")
     if not partial:
         _refuse_unfinished(study)
     candidates, left_out, seeds = gather_candidates(study)

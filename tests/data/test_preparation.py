@@ -109,7 +109,7 @@ def test_each_fold_is_prepared_by_its_train_rows(rows: int, seed: int, folds: in
             part: NDArray[Any], imputer: SimpleImputer = imputer, colours: list[str] = colours
         ) -> NDArray[np.float64]:
             one_hot = [
-                [float(value == colour) for colour in colours] + [0.0] * (5 - len(colours)) for value in part[:, 1]
+                [float(value == colour) for colour in colours] + [0.0] * (6 - len(colours)) for value in part[:, 1]
             ]
             return np.hstack([imputer.transform(part[:, :1].astype(float)), one_hot])
 
