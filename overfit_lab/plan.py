@@ -14,7 +14,7 @@ from overfit_lab.data.duplicates import Duplicates, find_duplicates
 from overfit_lab.data.source import Sizes, Source, source_of
 from overfit_lab.data.split import Split, make_split
 from overfit_lab.errors import UserError
-from overfit_lab.model import build_network, count_parameters, stackable_shape
+from overfit_lab.model import Pass, build_network, count_parameters, count_pass, stackable_shape
 from overfit_lab.objective import penalised_names
 from overfit_lab.records import SCHEMA_VERSION, DuplicatesRecord, RunFiles, SourceRecord, StudyFiles, StudyRecord
 from overfit_lab.task import Task, make_task
@@ -34,6 +34,7 @@ class Plan:
         network: One network as it is built, for accounting; every fit gets one of its own.
         weights: Names of the parameters that are penalised and decay.
         form: How its fits are stacked; where they are trained one by one, with the reason.
+        per_row: What a pass of one row costs; None for plain sequences of layers, where the parameters say it all.
     """
 
     config: cfg.Config
@@ -44,6 +45,7 @@ class Plan:
     network: nn.Module
     weights: frozenset[str]
     form: Choice
+    per_row: Pass | None
 
     @property
     def cohort_key(self) -> tuple[Hashable, ...]:
@@ -132,17 +134,18 @@ def prepare(config: cfg.Config) -> Plan:
         target = config.model.target
         raise UserError(f"model._target_={target}: it has no trainable parameter; at least one is needed")
     key = config.model.model_dump_json(by_alias=True)
-    form = _form(key, config.model, source.sizes, mixed_precision=mixed)
-    plan = Plan(config, source, split, duplicates, task, network, weights, form)
+    form, per_row = _try(key, config.model, source.sizes, mixed_precision=mixed)
+    plan = Plan(config, source, split, duplicates, task, network, weights, form, per_row)
     plan.study.check(plan.study_record)
     return plan
 
 
 @functools.lru_cache(maxsize=64)
-def _form(key: str, model: cfg.ModelConfig, sizes: Sizes, *, mixed_precision: bool) -> Choice:
+def _try(key: str, model: cfg.ModelConfig, sizes: Sizes, *, mixed_precision: bool) -> tuple[Choice, Pass | None]:
     # The jobs of a sweep share few networks, and a trial costs more than all other checks. The key is as in `_load`.
     network = build_network(model, *sizes)
-    return choose_form(network, sizes.inputs, mixed_precision=mixed_precision, tokens=sizes.tokens)
+    form = choose_form(network, sizes.inputs, mixed_precision=mixed_precision, tokens=sizes.tokens)
+    return form, None if form.form == "layered" else count_pass(network, sizes.inputs)
 
 
 def _weights(config: cfg.Config, network: nn.Module) -> frozenset[str]:

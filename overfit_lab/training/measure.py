@@ -17,6 +17,7 @@ from overfit_lab.task.metrics import measure_members
 from overfit_lab.task.task import Task
 from overfit_lab.training.stack import StackedNetwork
 from overfit_lab.training.stack.looped import LoopedNetwork
+from overfit_lab.training.stack.vmapped import VmappedNetwork
 
 # Elements of the widest layer in one forward pass, over all members. On a processor what one layer hands to the next
 # should stay in its cache: 2 MB in float32. A GPU wants large passes, and this bounds their memory.
@@ -105,6 +106,9 @@ def _forward(network: StackedNetwork, rows: StackedRows, fold_of_stream: Sequenc
     members = network.streams * network.configurations
     # A network of width w has about w^2 parameters.
     widest = max(x.shape[2:].numel(), math.isqrt(network.flat.numel() // members))
+    if isinstance(network, VmappedNetwork):
+        # Weights that are used at many places leave more behind than there are parameters.
+        widest = max(widest, network.kept_per_row(x.shape[2]))
     step = max(MIN_CHUNK_ROWS, CHUNK_ELEMENTS[x.device.type] // (members * widest))
     parts: list[Tensor] = []
     for first in range(0, x.shape[1], step):

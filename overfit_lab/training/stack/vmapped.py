@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, vmap
 
+from overfit_lab.model.parameters import count_pass
 from overfit_lab.training.stack.network import NO_NOISE, Noise, Objective, StackedNetwork
 
 Tensors: TypeAlias = Mapping[str, Tensor]
@@ -20,7 +21,14 @@ class VmappedNetwork(StackedNetwork):
     Over streams outside, where every member has its own rows, and over configurations inside, where they share them.
     """
 
+    def kept_per_row(self, features: int) -> int:
+        """Count the numbers that a pass of one row keeps in one member, see `count_pass`."""
+        if features not in self._kept:
+            self._kept[features] = count_pass(self.skeleton[0], features).kept
+        return self._kept[features]
+
     def _lay_out(self) -> None:
+        self._kept: dict[int, int] = {}
         # Leaves of their own, which share values and gradients with the flat parameter: backward fills it in place.
         self._leaves = {name: value.requires_grad_() for name, value in self._values.items()}
         for name, leaf in self._leaves.items():
