@@ -461,7 +461,9 @@ _TAGS = {
 
 
 def _is_tag(part: int | str) -> bool:
-    return part in _TAGS or (isinstance(part, str) and part.startswith(("literal[", "list[")))
+    return part in _TAGS or (
+        isinstance(part, str) and part.startswith(("literal[", "list[", "constrained-", "function-"))
+    )
 
 
 def run_id(config: Config) -> str:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Hashable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 import torch
 from torch import nn
 
 from overfit_lab import config as cfg
+from overfit_lab.data.development import DevelopmentRows, seal
 from overfit_lab.data.duplicates import Duplicates, find_duplicates
+from overfit_lab.data.label_noise import check_label_noise
 from overfit_lab.data.source import Sizes, Source, source_of
-from overfit_lab.data.split import Split, make_split
+from overfit_lab.data.split import Split, classes_to_stratify, make_split
+from overfit_lab.data.train_size import count_train_rows
 from overfit_lab.errors import UserError
 from overfit_lab.model import Pass, build_network, count_parameters, count_pass, stackable_shape
 from overfit_lab.objective import penalised_names
@@ -86,6 +89,18 @@ class Plan:
         """The run's own files."""
         return self.study.run(self.run_id)
 
+    def seal(self) -> DevelopmentRows:
+        """Copy out of the source what the run trains and validates on; the test rows stay behind."""
+        data, cut = self.config.data, self.config.split
+        return seal(
+            self.source,
+            self.split,
+            label_noise=data.label_noise,
+            train_size=data.train_size,
+            classes=classes_to_stratify(self.source, cut),
+            seed=cut.seed,
+        )
+
     @property
     def study_record(self) -> StudyRecord:
         """What the study says of itself."""
@@ -116,7 +131,10 @@ def prepare(config: cfg.Config) -> Plan:
     """
     if config.trainer.accelerator == "cuda" and not torch.cuda.is_available():
         raise UserError("trainer.accelerator=cuda: there is no such device here; allowed are auto and cpu")
-    source, split, duplicates = _load(config.data.model_dump_json(by_alias=True), config.data, config.split)
+    source, split, duplicates = _load(_rows_of(config))
+    check_label_noise(source, config.data.label_noise)
+    for fold in split.folds:
+        count_train_rows(config.data.train_size, len(fold.train))
     if config.data.scale_targets and source.problem != "regression":
         raise UserError(f"data.scale_targets=true: {source.name} is {source.problem}; only regression allows it")
     if config.data.scale_inputs and source.tokens is not None:
@@ -161,11 +179,30 @@ def _weights(config: cfg.Config, network: nn.Module) -> frozenset[str]:
         return frozenset()
 
 
+@dataclass(frozen=True)
+class _Rows:
+    """Which rows a run is on, and how they are cut.
+
+    Args:
+        key: Both as text, which tells apart what Python calls equal: rows=1 and rows=true.
+        data: The source.
+        split: The split.
+    """
+
+    key: str
+    data: cfg.DataConfig = field(compare=False)
+    split: cfg.SplitConfig = field(compare=False)
+
+
+def _rows_of(config: cfg.Config) -> _Rows:
+    # What is done to the rows of a fit is another thing: runs that differ in it share source and split.
+    data = config.data.model_dump_json(by_alias=True, exclude={"label_noise", "train_size"})
+    return _Rows(data + config.split.model_dump_json(), config.data, config.split)
+
+
 @functools.lru_cache(maxsize=8)
-def _load(
-    key: str, data: cfg.BundledData | cfg.CustomData, split: cfg.HoldoutSplit | cfg.KFoldSplit
-) -> tuple[Source, Split, Duplicates]:
-    # The jobs of a sweep share source and split. The key tells apart what Python calls equal: rows=1 and rows=true.
-    source = source_of(data)
-    cut = make_split(source, split)
+def _load(rows: _Rows) -> tuple[Source, Split, Duplicates]:
+    # The jobs of a sweep share source and split.
+    source = source_of(rows.data)
+    cut = make_split(source, rows.split)
     return source, cut, find_duplicates(source, cut)

@@ -10,7 +10,7 @@ import torch
 from overfit_lab.cohort import Cohort
 from overfit_lab.config import Config, ModelConfig
 from overfit_lab.data.datamodule import CohortDataModule
-from overfit_lab.data.development import DevelopmentRows, Stream, seal
+from overfit_lab.data.development import DevelopmentRows, Stream
 from overfit_lab.model import initialise
 from overfit_lab.objective import make_penalty
 from overfit_lab.training.describe import Description, describe
@@ -52,7 +52,7 @@ def train_cohort(cohort: Cohort, listeners: Sequence[Listener] = ()) -> Trained:
         listeners: Called with the history after each measured epoch; at the end, where there are several parts.
     """
     plan = cohort.plans[0]
-    development = seal(plan.source, plan.split)
+    development = plan.seal()
     folds = development.folds
     training = plan.config.training
     storage = plan_storage(

@@ -98,8 +98,8 @@ def _from_npz(path: Path, loaded: np.lib.npyio.NpzFile, groups: Sequence[str]) -
 def _read_member(path: Path, loaded: np.lib.npyio.NpzFile, name: str) -> NDArray[Any]:
     if name not in loaded.files:
         raise UserError(
-            f"data.path={path}: there is no array {name}; it holds {', '.join(loaded.files) or 'none'}, and allowed are "
-            "x and y, or x_train, y_train, x_test and y_test"
+            f"data.path={path}: there is no array {name}; it holds {', '.join(loaded.files) or 'none'}, and allowed "
+            "are x and y, or x_train, y_train, x_test and y_test"
         )
     try:
         array: NDArray[Any] = loaded[name]

@@ -32,15 +32,18 @@ class StackedRows:
         x: `folds x rows x features`, prepared and scaled.
         y: `folds x rows [x targets]`, scaled where the config says so.
         sizes: `folds`, how many rows are real.
+        clean: As `y`, with the right labels where some of it were made wrong; None where none were.
     """
 
     x: Tensor
     y: Tensor
     sizes: tuple[int, ...]
+    clean: Tensor | None = None
 
     def to(self, device: torch.device) -> StackedRows:
         """Move the tensors to a device."""
-        return StackedRows(self.x.to(device), self.y.to(device), self.sizes)
+        clean = None if self.clean is None else self.clean.to(device)
+        return StackedRows(self.x.to(device), self.y.to(device), self.sizes, clean)
 
 
 class CohortDataModule(L.LightningDataModule):
@@ -86,13 +89,14 @@ class CohortDataModule(L.LightningDataModule):
         self.target_scalings = [fitted.targets for fitted in self._fitted]
         self._dtype = dtype
         # Once for each fold: to prepare may cost more than to train.
-        whole = self._apply(development)
+        whole, clean = self._apply(development), self._clean(development)
         measured = [_measured_rows(development, f, max_train_rows_measured) for f in self.folds]
-        self.train = _stack(whole, [f.train for f in self.folds])
+        self.train = _stack(whole, [f.train for f in self.folds], clean)
         # A final training holds nothing back.
-        self.val = _stack(whole, [f.val for f in self.folds]) if any(len(f.val) for f in self.folds) else None
+        validated = any(len(f.val) for f in self.folds)
+        self.val = _stack(whole, [f.val for f in self.folds], clean) if validated else None
         all_measured = all(len(rows) == len(f.train) for rows, f in zip(measured, self.folds, strict=True))
-        self.train_measured = self.train if all_measured else _stack(whole, measured)
+        self.train_measured = self.train if all_measured else _stack(whole, measured, clean)
 
     def setup(self, stage: str) -> None:
         """Move the rows to the device that the Trainer runs on, once."""
@@ -128,6 +132,12 @@ class CohortDataModule(L.LightningDataModule):
             )
             for fitted in self._fitted
         ]
+
+    def _clean(self, rows: DevelopmentRows) -> Tensor | None:
+        """Make a tensor of the right labels, which are never scaled."""
+        if rows.clean is None:
+            return None
+        return torch.from_numpy(rows.clean).to(torch.int64 if rows.problem == "multiclass" else self._dtype)
 
     def train_dataloader(self) -> BatchLoader:
         """Return the batches of an epoch, shuffled anew in each, in chunks of several steps."""
@@ -174,9 +184,10 @@ def _measured_rows(rows: DevelopmentRows, fold: DevelopmentFold, limit: int) -> 
     return np.sort(subset)
 
 
-def _stack(whole: Sequence[tuple[Tensor, Tensor]], parts: Sequence[Rows]) -> StackedRows:
+def _stack(whole: Sequence[tuple[Tensor, Tensor]], parts: Sequence[Rows], clean: Tensor | None = None) -> StackedRows:
     """Stack a part of each fold's rows."""
     longest = max(len(part) for part in parts)
     padded = [torch.from_numpy(np.concatenate([part, np.repeat(part[:1], longest - len(part))])) for part in parts]
     xs, ys = zip(*((x[own], y[own]) for (x, y), own in zip(whole, padded, strict=True)), strict=True)
-    return StackedRows(torch.stack(xs), torch.stack(ys), tuple(len(part) for part in parts))
+    right = None if clean is None else torch.stack([clean[own] for own in padded])
+    return StackedRows(torch.stack(xs), torch.stack(ys), tuple(len(part) for part in parts), right)

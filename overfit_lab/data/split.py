@@ -73,7 +73,7 @@ def make_split(source: Source, config: HoldoutSplit | KFoldSplit) -> Split:
         UserError: There are too few rows or groups, or too few of a class, for what is asked; or the source has no
             such groups.
     """
-    keep = _Keep(_classes_to_stratify(source, config), _groups_to_keep(source, config), config.group)
+    keep = _Keep(classes_to_stratify(source, config), _groups_to_keep(source, config), config.group)
     development, test = _set_aside(source, config, keep)
     official = _official_fold(source, config, development)
     if official is not None:
@@ -143,7 +143,7 @@ def _official_fold(source: Source, config: HoldoutSplit | KFoldSplit, developmen
     return Fold(0, 0, np.setdiff1d(development, source.official_val), source.official_val)
 
 
-def _classes_to_stratify(source: Source, config: HoldoutSplit | KFoldSplit) -> NDArray[Any] | None:
+def classes_to_stratify(source: Source, config: HoldoutSplit | KFoldSplit) -> NDArray[Any] | None:
     """The class of every row where the split keeps their proportions, or None."""
     possible = source.problem in ("binary", "multiclass")
     if config.stratify is True and not possible:

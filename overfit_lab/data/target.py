@@ -77,8 +77,8 @@ def _infer(columns: pl.DataFrame, key: str) -> Problem:
     different = column.n_unique()
     if _is_text(column) and different > max(MOST_CLASSES, len(column) // ROWS_FOR_EACH_CLASS):
         raise UserError(
-            f"{key}: holds {different} different texts in {len(column)} rows, such as {column[0]!r}; needed are numbers, "
-            "or classes of several rows each"
+            f"{key}: holds {different} different texts in {len(column)} rows, such as {column[0]!r}; needed are "
+            "numbers, or classes of several rows each"
         )
     if _is_text(column) or column.dtype == pl.Boolean:
         return "binary" if different <= 2 else "multiclass"

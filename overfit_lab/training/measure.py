@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -24,6 +25,8 @@ from overfit_lab.training.stack.vmapped import VmappedNetwork
 CHUNK_ELEMENTS = {"cpu": 500_000, "cuda": 50_000_000}
 # Fewer rows than this are not worth a pass.
 MIN_CHUNK_ROWS = 128
+# How curves end that are measured against the right labels, where others were made wrong.
+CLEAN = "clean"
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +35,8 @@ class Measurement:
 
     Args:
         losses: For each stream, `configurations x rows`.
-        metrics: For each metric, `streams x configurations`; without the loss.
+        metrics: For each metric, `streams x configurations`; without the loss. Where labels were made wrong, loss and
+            metrics against the right ones, too, as `loss_clean`.
     """
 
     losses: list[Tensor]
@@ -63,7 +67,7 @@ def measure(
     """
     logits = predict(network, rows, fold_of_stream)
     losses: list[Tensor] = []
-    metrics: dict[str, list[Tensor]] = {name: [] for name in task.metrics}
+    metrics: dict[str, list[Tensor]] = defaultdict(list)
     sizes = [rows.sizes[fold] for fold in fold_of_stream]
     # Neighbours of one size are measured by one call; the folds of a split have two sizes at most.
     for size, run in itertools.groupby(range(len(sizes)), key=sizes.__getitem__):
@@ -76,6 +80,11 @@ def measure(
             own, targets = unscale(own, scalings), unscale(targets, scalings)
         for name, values in measure_members(task.metrics, task.problem, own, targets).items():
             metrics[name].append(values)
+        if rows.clean is not None:
+            right = rows.clean[folds, None, :size]
+            clean = {"loss": task.loss(own, right).mean(-1, dtype=torch.float64)}
+            for name, values in (clean | measure_members(task.metrics, task.problem, own, right)).items():
+                metrics[f"{name}_{CLEAN}"].append(values)
     return Measurement(losses, {name: torch.cat(parts) for name, parts in metrics.items()})
 
 
