@@ -87,7 +87,8 @@ class _Data(Section):
     """What may be said of data, wherever they come from."""
 
     name: str = Field(min_length=1)
-    scale_inputs: bool
+    # `auto` scales what has no scale of its own: tables, not images, texts and tokens.
+    scale_inputs: Literal["auto"] | bool
     scale_targets: bool
     # The share of the labels of development rows that are made wrong.
     label_noise: Rate = 0.0
@@ -107,6 +108,8 @@ class _Columns(_Data):
     """Data that have columns with names."""
 
     path: str = Field(min_length=1)
+    # Where the input is a column of texts: so many of its most frequent words.
+    words: Count = 10_000
     # Columns: what is predicted, from what, and what says which rows belong together. Where it is null, the target is
     # inferred and all others are inputs.
     target: str | list[str] | None = None
@@ -207,6 +210,57 @@ class LinearModel(Section):
     bias: bool = True
     # Small random weights, as torch's layers have them, or 0, from where theory has gradient descent start.
     initial: Literal["random", "zero"] = "random"
+
+
+class CNNModel(Section):
+    """Blocks of convolution and pooling, for rows that have a shape."""
+
+    target: Literal["overfit_lab.model.CNN"] = Field(alias="_target_")
+    channels: Count
+    depth: Count
+    kernel: Count
+    activation: Activation
+    dropout: Rate
+
+    @field_validator("kernel")
+    @classmethod
+    def _odd(cls, kernel: int) -> int:
+        if kernel % 2 == 0:
+            raise ValueError("must be odd, so that a border of zeros keeps the sides as they are")
+        return kernel
+
+
+class ResNetModel(Section):
+    """A residual network of one width, for rows that have a shape."""
+
+    target: Literal["overfit_lab.model.ResNet"] = Field(alias="_target_")
+    width: Count
+    stages: Count
+    blocks: Count
+
+
+class TransformerModel(Section):
+    """A transformer encoder, for token numbers and for rows as sequences."""
+
+    target: Literal["overfit_lab.model.Transformer"] = Field(alias="_target_")
+    embedding: Count
+    depth: Count
+    heads: Count
+    patch: Count
+    dropout: Rate
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> Self:
+        if self.embedding % self.heads:
+            raise UserError(f"model.heads={self.heads}: must divide model.embedding={self.embedding}")
+        return self
+
+
+class RandomFeaturesModel(Section):
+    """Fixed random features and a last layer that is trained."""
+
+    target: Literal["overfit_lab.model.RandomFeatures"] = Field(alias="_target_")
+    features: Count
 
 
 class CustomModel(Targeted):
@@ -352,9 +406,14 @@ def _target(value: object) -> object:
     return getattr(value, "target", None)
 
 
+_OWN_MODELS = {
+    f"overfit_lab.model.{name}" for name in ("MLP", "Linear", "CNN", "ResNet", "Transformer", "RandomFeatures")
+}
+
+
 def _model_tag(value: object) -> str:
     target = str(_target(value))
-    return target if target in {"overfit_lab.model.MLP", "overfit_lab.model.Linear"} else "custom"
+    return target if target in _OWN_MODELS else "custom"
 
 
 def _data_tag(value: object) -> str:
@@ -378,6 +437,10 @@ SplitConfig = Annotated[HoldoutSplit | KFoldSplit, Field(discriminator="kind")]
 ModelConfig = Annotated[
     Annotated[MLPModel, Tag("overfit_lab.model.MLP")]
     | Annotated[LinearModel, Tag("overfit_lab.model.Linear")]
+    | Annotated[CNNModel, Tag("overfit_lab.model.CNN")]
+    | Annotated[ResNetModel, Tag("overfit_lab.model.ResNet")]
+    | Annotated[TransformerModel, Tag("overfit_lab.model.Transformer")]
+    | Annotated[RandomFeaturesModel, Tag("overfit_lab.model.RandomFeatures")]
     | Annotated[CustomModel, Tag("custom")],
     Discriminator(_model_tag),
 ]
@@ -446,8 +509,7 @@ def _key(error: ErrorDetails) -> str:
 
 # pydantic names the chosen member of a union inside the path; a user has never seen these names.
 _TAGS = {
-    *("bundled", "custom", "file", "hub", "overfit_lab.model.MLP", "overfit_lab.model.Linear"),
-    *("holdout", "kfold", "bool", "str"),
+    *("bundled", "custom", "file", "hub", *_OWN_MODELS, "holdout", "kfold", "bool", "str"),
     *("none", "l2", "l1", "elastic_net", "sgd", "momentum", "adam", "adamw", "rmsprop"),
 }
 

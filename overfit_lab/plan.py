@@ -19,7 +19,7 @@ from overfit_lab.data.source import Sizes, Source
 from overfit_lab.data.split import Split, classes_to_stratify, make_split
 from overfit_lab.data.train_size import count_train_rows
 from overfit_lab.errors import UserError
-from overfit_lab.model import build_network, count_parameters, stackable_shape
+from overfit_lab.model import Pass, build_network, count_parameters, count_pass, stackable_shape
 from overfit_lab.objective import penalised_names
 from overfit_lab.records import SCHEMA_VERSION, DuplicatesRecord, RunFiles, SourceRecord, StudyFiles, StudyRecord
 from overfit_lab.task import Task, make_task
@@ -39,6 +39,7 @@ class Plan:
         network: One network as it is built, for accounting; every fit gets one of its own.
         weights: Names of the parameters that are penalised and decay.
         form: How its fits are stacked; where they are trained one by one, with the reason.
+        per_row: What a pass of one row costs; None for plain sequences of layers, where the parameters say it all.
     """
 
     config: cfg.Config
@@ -49,6 +50,7 @@ class Plan:
     network: nn.Module
     weights: frozenset[str]
     form: Choice
+    per_row: Pass | None
 
     @property
     def cohort_key(self) -> tuple[Hashable, ...]:
@@ -88,6 +90,12 @@ class Plan:
     def files(self) -> RunFiles:
         """The run's own files."""
         return self.study.run(self.run_id)
+
+    @property
+    def scale_inputs(self) -> bool:
+        """Whether inputs are scaled; where that is not said, those that have no scale of their own."""
+        asked, source = self.config.data.scale_inputs, self.source
+        return asked if isinstance(asked, bool) else not (source.shape or source.tokens or source.sparse)
 
     def seal(self) -> DevelopmentRows:
         """Copy out of the source what the run trains and validates on; the test rows stay behind."""
@@ -138,9 +146,9 @@ def prepare(config: cfg.Config) -> Plan:
         count_train_rows(config.data.train_size, len(fold.train))
     if config.data.scale_targets and source.problem != "regression":
         raise UserError(f"data.scale_targets=true: {source.name} is {source.problem}; only regression allows it")
-    if config.data.scale_inputs and source.tokens is not None:
+    if config.data.scale_inputs is True and source.tokens is not None:
         raise UserError(f"data.scale_inputs=true: the inputs of {source.name} are token numbers; allowed is false")
-    if config.data.scale_inputs and source.sparse:
+    if config.data.scale_inputs is True and source.sparse:
         raise UserError(
             f"data.scale_inputs=true: the inputs of {source.name} are sparse, and centring them would fill "
             f"{source.features} columns; allowed is false"
@@ -153,8 +161,8 @@ def prepare(config: cfg.Config) -> Plan:
         target = config.model.target
         raise UserError(f"model._target_={target}: it has no trainable parameter; at least one is needed")
     key = config.model.model_dump_json(by_alias=True)
-    form = _form(key, config.model, source.sizes, mixed_precision=mixed)
-    plan = Plan(config, source, split, duplicates, task, network, weights, form)
+    form, per_row = _try(key, config.model, source.sizes, mixed_precision=mixed, sparse=source.sparse)
+    plan = Plan(config, source, split, duplicates, task, network, weights, form, per_row)
     plan.study.check(plan.study_record)
     if source.said:
         _say(source.name, source.said)
@@ -168,10 +176,13 @@ def _say(name: str, said: tuple[str, ...]) -> None:
 
 
 @functools.lru_cache(maxsize=64)
-def _form(key: str, model: cfg.ModelConfig, sizes: Sizes, *, mixed_precision: bool) -> Choice:
+def _try(
+    key: str, model: cfg.ModelConfig, sizes: Sizes, *, mixed_precision: bool, sparse: bool
+) -> tuple[Choice, Pass | None]:
     # The jobs of a sweep share few networks, and a trial costs more than all other checks. The key is as in `_load`.
     network = build_network(model, *sizes)
-    return choose_form(network, sizes.inputs, mixed_precision=mixed_precision, tokens=sizes.tokens)
+    form = choose_form(network, sizes.inputs, mixed_precision=mixed_precision, tokens=sizes.tokens, sparse=sparse)
+    return form, None if form.form in ("layered", "sparse") else count_pass(network, sizes.inputs)
 
 
 def _weights(config: cfg.Config, network: nn.Module) -> frozenset[str]:

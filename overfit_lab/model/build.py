@@ -9,9 +9,21 @@ from typing import Any
 import torch
 from torch import nn
 
-from overfit_lab.config import CustomModel, LinearModel, MLPModel, ModelConfig, import_object
+from overfit_lab.config import (
+    CNNModel,
+    CustomModel,
+    LinearModel,
+    MLPModel,
+    ModelConfig,
+    RandomFeaturesModel,
+    ResNetModel,
+    TransformerModel,
+    import_object,
+)
 from overfit_lab.errors import UserError, is_out_of_memory
-from overfit_lab.model.networks import MLP, Linear
+from overfit_lab.model.convolutional import CNN, ResNet
+from overfit_lab.model.networks import MLP, Linear, RandomFeatures
+from overfit_lab.model.transformer import Transformer
 from overfit_lab.seeding import derive_seed
 
 
@@ -28,16 +40,32 @@ def build_network(
         tokens: How many tokens there are, where inputs are token numbers.
 
     Raises:
-        UserError: A custom network cannot be imported or built, or does not map rows x inputs to rows x outputs.
+        UserError: The network does not fit the data; a custom one cannot be imported or built, or does not map
+            rows x inputs to rows x outputs.
     """
-    if isinstance(config, LinearModel):
-        return Linear(inputs, outputs, **config.model_dump(exclude={"target"}))
-    if isinstance(config, MLPModel):
-        arguments = config.model_dump(exclude={"target"})
-        return MLP(inputs, outputs, **arguments)
-    network = _build_custom(config, inputs, outputs, {"shape": shape, "tokens": tokens})
-    _check_output(network, config.target, inputs, outputs)
-    return network
+    if isinstance(config, CustomModel):
+        network = _build_custom(config, inputs, outputs, {"shape": shape, "tokens": tokens})
+        _check_output(network, config.target, inputs, outputs)
+        return network
+    arguments = config.model_dump(exclude={"target"})
+    if isinstance(config, TransformerModel):
+        return Transformer(inputs, outputs, shape, tokens, **arguments)
+    if tokens is not None:
+        raise UserError(
+            f"model._target_={config.target}: the inputs are token numbers, which mean nothing as numbers; allowed are "
+            "model=transformer and networks of your own"
+        )
+    match config:
+        case LinearModel():
+            return Linear(inputs, outputs, **arguments)
+        case MLPModel():
+            return MLP(inputs, outputs, **arguments)
+        case RandomFeaturesModel():
+            return RandomFeatures(inputs, outputs, **arguments)
+        case CNNModel():
+            return CNN(inputs, outputs, shape, **arguments)
+        case ResNetModel():
+            return ResNet(inputs, outputs, shape, **arguments)
 
 
 def initialise(
@@ -67,10 +95,10 @@ def stackable_shape(config: ModelConfig) -> tuple[Hashable, ...]:
     An MLP's width is no part of it where padding with zeros is exact: a hidden unit whose weights are all 0 is a fixed
     point of training if its activation maps 0 to 0, and adds nothing to what others compute.
     """
-    if isinstance(config, MLPModel):
-        free = {"dropout"} if config.activation == "sigmoid" else {"dropout", "width"}
-        return "mlp", config.model_dump_json(exclude=free)
-    return "other", config.model_dump_json(by_alias=True)
+    free = {"dropout"} if isinstance(config, MLPModel | CNNModel | TransformerModel) else set()
+    if isinstance(config, MLPModel) and config.activation != "sigmoid":
+        free.add("width")
+    return (config.model_dump_json(by_alias=True, exclude=free),)
 
 
 def _build_custom(config: CustomModel, inputs: int, outputs: int, layout: dict[str, Any]) -> nn.Module:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from overfit_lab.config import Activation
@@ -48,6 +50,37 @@ class Linear(nn.Sequential):
             for parameter in layer.parameters():
                 nn.init.zeros_(parameter)
         super().__init__(layer)
+
+
+class RandomFeatures(nn.Module):
+    """A linear model on fixed random ReLU features, of which only the last layer is trained [Rahimi and Recht 2008].
+
+    A feature is relu(v x) / sqrt(features) with v ~ N(0, 1 / inputs): then neither the kernel nor the step size that
+    gradient descent takes depends on their number. The last layer begins at zero, so gradient descent on the squared
+    error tends to the solution of least norm, which has the peak of double descent [Belkin et al. 2019; Mei and
+    Montanari 2022].
+
+    Args:
+        inputs: Number of features of the data.
+        outputs: Number of logits.
+        features: Number of random features.
+    """
+
+    directions: Tensor
+
+    def __init__(self, inputs: int, outputs: int, *, features: int) -> None:
+        super().__init__()
+        # A buffer: what is not trained is no weight to penalise either.
+        self.register_buffer("directions", torch.randn(features, inputs) / math.sqrt(inputs))
+        self.head = nn.Linear(features, outputs)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Compute the logits of `rows x inputs`."""
+        features = nn.functional.linear(x, self.directions).relu() / math.sqrt(self.directions.shape[0])
+        logits: Tensor = self.head(features)
+        return logits
 
 
 class MLP(nn.Sequential):

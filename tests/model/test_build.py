@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from overfit_lab.config import Activation, CustomModel, LinearModel, MLPModel
+from overfit_lab import config as cfg
+from overfit_lab.config import Activation, CustomModel, LinearModel, MLPModel, ModelConfig
 from overfit_lab.errors import UserError
 from overfit_lab.model import MLP, Linear, build_network, count_parameters, initialise, stackable_shape
 
@@ -244,3 +245,45 @@ def test_a_custom_model_gets_shape_and_tokens_where_it_asks_for_them(
         assert isinstance(network, Shaped)
         assert network.layout == given
     assert isinstance(build_network(custom("Bottleneck"), 4, 3, *layout), Bottleneck)
+
+
+OWN: dict[str, dict[str, object]] = {
+    "CNN": {"channels": 2, "depth": 1, "kernel": 3, "activation": "relu", "dropout": 0.0},
+    "ResNet": {"width": 2, "stages": 2, "blocks": 1},
+    "Transformer": {"embedding": 4, "depth": 1, "heads": 2, "patch": 1, "dropout": 0.0},
+    "RandomFeatures": {"features": 7},
+}
+
+
+def own(name: str, **changes: object) -> ModelConfig:
+    values = {"_target_": f"overfit_lab.model.{name}", **OWN[name], **changes}
+    config: ModelConfig = getattr(cfg, f"{name}Model").model_validate(values)
+    return config
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_own_networks_are_built_with_shape_and_by_their_config(name: str) -> None:
+    network = build_network(own(name), 6, 3, (1, 2, 3))
+    assert type(network).__name__ == name
+    assert network(torch.zeros(2, 6)).shape == (2, 3)
+    # What is drawn of random features is no parameter.
+    states = [initialise(own(name), 6, 3, (1, 2, 3), seed=s, repeat=0, fold=0).state_dict() for s in (0, 0, 1)]
+    same, other = (any(not torch.equal(states[0][k], s[k]) for k in s) for s in states[1:])
+    assert (same, other) == (False, True)
+
+
+@pytest.mark.parametrize("config", [LINEAR, mlp(), own("CNN"), own("ResNet"), own("RandomFeatures")])
+def test_token_numbers_are_for_networks_that_look_them_up(config: ModelConfig) -> None:
+    with pytest.raises(
+        UserError, match=r"^model\._target_=overfit_lab\.model\.\w+: the inputs are token numbers, which"
+    ):
+        build_network(config, 6, 3, (1, 2, 3), 9)
+    assert build_network(own("Transformer"), 6, 3, None, 9)(torch.full((1, 6), 8.0)).shape == (1, 3)
+
+
+def test_own_networks_stack_where_they_differ_in_dropout_alone() -> None:
+    for name in ("CNN", "Transformer"):
+        assert stackable_shape(own(name, dropout=0.5)) == stackable_shape(own(name))
+        assert stackable_shape(own(name, depth=2)) != stackable_shape(own(name))
+    assert stackable_shape(own("ResNet", width=3)) != stackable_shape(own("ResNet"))
+    assert len({stackable_shape(own(name)) for name in OWN}) == len(OWN)

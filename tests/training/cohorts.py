@@ -61,6 +61,7 @@ def make_cohort(
     model: cfg.ModelConfig | None = None,
     models: Sequence[cfg.ModelConfig] | None = None,
     form: Form = "layered",
+    scale_inputs: bool = True,
     scale_targets: bool = False,
     metrics: Sequence[str] = (),
     validated: bool = True,
@@ -88,14 +89,13 @@ def make_cohort(
         streams,
         batch_size=batch_size,
         max_train_rows_measured=10_000,
-        scale_inputs=True,
+        scale_inputs=scale_inputs,
         scale_targets=scale_targets,
         dtype=torch.float64 if precision == "64-true" else torch.float32,
     )
     models = models or [mlp(width, activation, dropout) if model is None else model] * len(penalties)
     networks = [
-        [initialise(m, source.features, source.outputs, seed=s.seed, repeat=s.repeat, fold=s.fold) for m in models]
-        for s in streams
+        [initialise(m, *source.sizes, seed=s.seed, repeat=s.repeat, fold=s.fold) for m in models] for s in streams
     ]
     weights = penalised_names(networks[0][0])
     module = CohortModule(
