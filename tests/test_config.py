@@ -117,9 +117,9 @@ def test_every_yaml_file_composes_and_fits_its_schema(config: Compose, choice: s
 @pytest.mark.parametrize("name", ["file", "hub"])
 def test_a_file_of_the_users_is_called_as_its_path(config: Compose, name: str) -> None:
     data = config(f"data={name}", "data.path=rows.csv").data
-    expected = OmegaConf.load(conf_directory() / "data" / f"{name}.yaml")
-    expected.path = "rows.csv"
-    assert data.model_dump(by_alias=True) == OmegaConf.to_container(expected, resolve=False) | {"name": "rows.csv"}
+    expected = OmegaConf.to_container(OmegaConf.load(conf_directory() / "data" / f"{name}.yaml"))
+    assert isinstance(expected, dict)
+    assert data.model_dump(by_alias=True) == {**expected, "name": "rows.csv", "path": "rows.csv"}
     assert config(f"data={name}", "data.path=rows.csv").study.name == "rows.csv-kfold"
 
 
