@@ -5,8 +5,8 @@ another draw of the data, and of the truth where that is drawn, too; the seed of
 """
 
 from overfit_lab.data.synthetic.classification import modular_addition, random_labels
-from overfit_lab.data.synthetic.mnist1d import mnist1d
-from overfit_lab.data.synthetic.polynomial import polynomial
+from overfit_lab.data.synthetic.mnist_1d import mnist1d
+from overfit_lab.data.synthetic.polynomials import polynomial
 from overfit_lab.data.synthetic.regression import linear_gaussian, teacher_student
 
 __all__ = ["linear_gaussian", "mnist1d", "modular_addition", "polynomial", "random_labels", "teacher_student"]
