@@ -132,13 +132,17 @@ class Plan:
         )
 
 
-def prepare(config: cfg.Config) -> Plan:
+def prepare(config: cfg.Config, *, elsewhere: bool = False) -> Plan:
     """Check a run against its data, its network and the study that it would join. Nothing is written.
+
+    Args:
+        config: What the run is told.
+        elsewhere: Whether it is to be trained on another machine, whose devices cannot be seen from here.
 
     Raises:
         UserError: Something does not fit; the message names it and what is allowed.
     """
-    if config.trainer.accelerator == "cuda" and not torch.cuda.is_available():
+    if config.trainer.accelerator == "cuda" and not elsewhere and not torch.cuda.is_available():
         raise UserError("trainer.accelerator=cuda: there is no such device here; allowed are auto and cpu")
     source, split, duplicates = _load(_rows_of(config))
     check_label_noise(source, config.data.label_noise)

@@ -20,6 +20,7 @@ from overfit_lab.training.history import History, Listener, LossStorage, join, p
 from overfit_lab.training.module import CohortModule
 from overfit_lab.training.runner import train
 from overfit_lab.training.stack import stack
+from overfit_lab.training.supervision import ALONE, Supervision
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,12 +46,16 @@ class Trained:
     description: Description
 
 
-def train_cohort(cohort: Cohort, listeners: Sequence[Listener] = ()) -> Trained:
-    """Train a cohort to its horizon, each part from its checkpoint where there is one.
+def train_cohort(cohort: Cohort, listeners: Sequence[Listener] = (), supervision: Supervision = ALONE) -> Trained:
+    """Train a cohort to its horizon, each part from its checkpoint where there is one. The checkpoints stay.
 
     Args:
         cohort: What to train.
         listeners: Called with the history after each measured epoch; at the end, where there are several parts.
+        supervision: Who may stop the training, and hears how many epochs of all parts are done.
+
+    Raises:
+        Stopped: It was told to stop; the checkpoints are on disk.
     """
     plan = cohort.plans[0]
     development = plan.seal()
@@ -59,7 +64,8 @@ def train_cohort(cohort: Cohort, listeners: Sequence[Listener] = ()) -> Trained:
     storage = plan_storage(
         training.epochs, [(f.repeat, f.fold) for f in folds], [len(f.val) for f in folds], training.eval_every
     )
-    cohort.begin()
+    files = cohort.study.cohorts
+    files.directory.mkdir(parents=True, exist_ok=True)
     alone = len(cohort.parts) == 1
     histories, modules, data, descriptions = [], [], [], []
     for part, streams in enumerate(cohort.parts):
@@ -71,8 +77,10 @@ def train_cohort(cohort: Cohort, listeners: Sequence[Listener] = ()) -> Trained:
                 data[-1],
                 training=training,
                 trainer=plan.config.trainer,
-                checkpoint=cohort.study.checkpoint(cohort.name, part),
+                checkpoint=files.checkpoint(cohort.name, part),
                 keep=not alone,
+                supervision=supervision,
+                before=part * training.epochs,
             )
         )
         descriptions.append(_describe(modules[-1], data[-1], fold=(folds[0].repeat, folds[0].fold)))
