@@ -107,7 +107,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("names", nargs="*", type=_name, metavar="NAME", help=f"of {', '.join(EXPERIMENTS)}; all if none")
+    parser.add_argument(
+        "names", nargs="*", type=_name, metavar="NAME", help=f"of {', '.join(EXPERIMENTS)}; all if none"
+    )
     parser.add_argument("--seeds", type=positive, default=5, help="default 5")
     parser.add_argument("--imdb", type=Path, help="folder of the IMDB reviews; what needs them is left out without")
     parser.add_argument("--keep", type=Path, help="folder to keep the studies in, and to find finished ones")
