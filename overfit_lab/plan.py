@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Hashable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 import torch
 from torch import nn
 
 from overfit_lab import config as cfg
+from overfit_lab.data.development import DevelopmentRows, seal
 from overfit_lab.data.duplicates import Duplicates, find_duplicates
-from overfit_lab.data.source import Sizes, Source, source_of
-from overfit_lab.data.split import Split, make_split
+from overfit_lab.data.label_noise import check_label_noise
+from overfit_lab.data.load import load
+from overfit_lab.data.source import Sizes, Source
+from overfit_lab.data.split import Split, classes_to_stratify, make_split
+from overfit_lab.data.train_size import count_train_rows
 from overfit_lab.errors import UserError
 from overfit_lab.model import Pass, build_network, count_parameters, count_pass, stackable_shape
 from overfit_lab.objective import penalised_names
@@ -90,6 +95,24 @@ class Plan:
         return self.study.run(self.run_id)
 
     @property
+    def scale_inputs(self) -> bool:
+        """Whether inputs are scaled; where that is not said, those that have no scale of their own."""
+        asked, source = self.config.data.scale_inputs, self.source
+        return asked if isinstance(asked, bool) else not (source.shape or source.tokens or source.sparse)
+
+    def seal(self) -> DevelopmentRows:
+        """Copy out of the source what the run trains and validates on; the test rows stay behind."""
+        data, cut = self.config.data, self.config.split
+        return seal(
+            self.source,
+            self.split,
+            label_noise=data.label_noise,
+            train_size=data.train_size,
+            classes=classes_to_stratify(self.source, cut),
+            seed=cut.seed,
+        )
+
+    @property
     def study_record(self) -> StudyRecord:
         """What the study says of itself."""
         source = self.source
@@ -103,9 +126,12 @@ class Plan:
                 features=source.features,
                 outputs=source.outputs,
                 fingerprint=source.fingerprint,
+                bayes_risk=source.bayes_risk,
+                validates_on_test=source.validates_on_test,
             ),
             split=self.config.split.model_dump(),
             duplicates=DuplicatesRecord(**asdict(self.duplicates)),
+            said=list(source.said),
         )
 
 
@@ -121,11 +147,19 @@ def prepare(config: cfg.Config, *, elsewhere: bool = False) -> Plan:
     """
     if config.trainer.accelerator == "cuda" and not elsewhere and not torch.cuda.is_available():
         raise UserError("trainer.accelerator=cuda: there is no such device here; allowed are auto and cpu")
-    source, split, duplicates = _load(config.data.model_dump_json(by_alias=True), config.data, config.split)
+    source, split, duplicates = _load(_rows_of(config))
+    check_label_noise(source, config.data.label_noise)
+    for fold in split.folds:
+        count_train_rows(config.data.train_size, len(fold.train))
     if config.data.scale_targets and source.problem != "regression":
         raise UserError(f"data.scale_targets=true: {source.name} is {source.problem}; only regression allows it")
-    if config.data.scale_inputs and source.tokens is not None:
+    if config.data.scale_inputs is True and source.tokens is not None:
         raise UserError(f"data.scale_inputs=true: the inputs of {source.name} are token numbers; allowed is false")
+    if config.data.scale_inputs is True and source.sparse:
+        raise UserError(
+            f"data.scale_inputs=true: the inputs of {source.name} are sparse, and centring them would fill "
+            f"{source.features} columns; allowed is false"
+        )
     task = make_task(config.task, source.problem)
     network = build_network(config.model, *source.sizes)
     weights = _weights(config, network)
@@ -137,19 +171,29 @@ def prepare(config: cfg.Config, *, elsewhere: bool = False) -> Plan:
         trained = {name: tuple(p.shape) for name, p in network.named_parameters() if p.requires_grad}
         check_custom(config.optimizer, trained, weights)
     key = config.model.model_dump_json(by_alias=True)
-    form, per_row = _try(key, config.model, source.sizes, mixed_precision=mixed)
+    form, per_row = _try(key, config.model, source.sizes, mixed_precision=mixed, sparse=source.sparse)
     plan = Plan(config, source, split, duplicates, task, network, weights, form, per_row)
     check_logger(config.logger)
     plan.study.check(plan.study_record)
+    if source.said:
+        _say(source.name, source.said)
     return plan
 
 
+@functools.lru_cache
+def _say(name: str, said: tuple[str, ...]) -> None:
+    # Once in a process, however many runs there are, and only where nothing is wrong with them.
+    print(f"overfit-lab: {name}: {'; '.join(said)}", file=sys.stderr)
+
+
 @functools.lru_cache(maxsize=64)
-def _try(key: str, model: cfg.ModelConfig, sizes: Sizes, *, mixed_precision: bool) -> tuple[Choice, Pass | None]:
+def _try(
+    key: str, model: cfg.ModelConfig, sizes: Sizes, *, mixed_precision: bool, sparse: bool
+) -> tuple[Choice, Pass | None]:
     # The jobs of a sweep share few networks, and a trial costs more than all other checks. The key is as in `_load`.
     network = build_network(model, *sizes)
-    form = choose_form(network, sizes.inputs, mixed_precision=mixed_precision, tokens=sizes.tokens)
-    return form, None if form.form == "layered" else count_pass(network, sizes.inputs)
+    form = choose_form(network, sizes.inputs, mixed_precision=mixed_precision, tokens=sizes.tokens, sparse=sparse)
+    return form, None if form.form in ("layered", "sparse") else count_pass(network, sizes.inputs)
 
 
 def _weights(config: cfg.Config, network: nn.Module) -> frozenset[str]:
@@ -166,11 +210,33 @@ def _weights(config: cfg.Config, network: nn.Module) -> frozenset[str]:
         return frozenset()
 
 
+@dataclass(frozen=True)
+class _Rows:
+    """Which rows a run is on, and how they are cut.
+
+    Args:
+        key: Both as text, which tells apart what Python calls equal: rows=1 and rows=true.
+        data: The source.
+        split: The split.
+        problem: The problem type of a file's target, where it is not to be inferred.
+    """
+
+    key: str
+    data: cfg.DataConfig = field(compare=False)
+    split: cfg.SplitConfig = field(compare=False)
+    problem: cfg.Problem | None
+
+
+def _rows_of(config: cfg.Config) -> _Rows:
+    # What is done to the rows of a fit is another thing: runs that differ in it share source and split.
+    data = config.data.model_dump_json(by_alias=True, exclude={"label_noise", "train_size"})
+    problem = None if config.task.name == "auto" else config.task.name
+    return _Rows(data + config.split.model_dump_json(), config.data, config.split, problem)
+
+
 @functools.lru_cache(maxsize=8)
-def _load(
-    key: str, data: cfg.BundledData | cfg.CustomData, split: cfg.HoldoutSplit | cfg.KFoldSplit
-) -> tuple[Source, Split, Duplicates]:
-    # The jobs of a sweep share source and split. The key tells apart what Python calls equal: rows=1 and rows=true.
-    source = source_of(data)
-    cut = make_split(source, split)
+def _load(rows: _Rows) -> tuple[Source, Split, Duplicates]:
+    # The jobs of a sweep share source and split.
+    source = load(rows.data, rows.problem)
+    cut = make_split(source, rows.split)
     return source, cut, find_duplicates(source, cut)

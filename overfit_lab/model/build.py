@@ -57,7 +57,7 @@ def build_network(
         )
     match config:
         case LinearModel():
-            return Linear(inputs, outputs)
+            return Linear(inputs, outputs, **arguments)
         case MLPModel():
             return MLP(inputs, outputs, **arguments)
         case RandomFeaturesModel():

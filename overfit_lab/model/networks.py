@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -37,10 +38,18 @@ class Linear(nn.Sequential):
     Args:
         inputs: Number of features.
         outputs: Number of logits.
+        bias: Whether there is one.
+        initial: Small random weights, as torch has them, or 0.
     """
 
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__(nn.Linear(inputs, outputs))
+    def __init__(
+        self, inputs: int, outputs: int, *, bias: bool = True, initial: Literal["random", "zero"] = "random"
+    ) -> None:
+        layer = nn.Linear(inputs, outputs, bias=bias)
+        if initial == "zero":
+            for parameter in layer.parameters():
+                nn.init.zeros_(parameter)
+        super().__init__(layer)
 
 
 class RandomFeatures(nn.Module):

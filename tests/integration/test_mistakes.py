@@ -36,6 +36,14 @@ def _everything(folder: Path) -> set[tuple[str, int]]:
         (["data=iris", "split.folds=41"], "split.folds=41: class 0 has 40 row(s), stratifying needs 41"),
         (["task=regression"], "task=regression: the source is binary; allowed are auto and binary"),
         (["task.metrics=[r2]"], "task.metrics=r2: binary allows accuracy, f1, auroc"),
+        (["data.label_noise=1"], "data.label_noise=1: must be at least 0 and below 1"),
+        (
+            ["data=diabetes", "data.label_noise=0.1"],
+            "data.label_noise=0.1: diabetes is regression; only binary, multicl",
+        ),
+        (["data.train_size=365"], "data.train_size=365: a fold has 364 train rows; allowed is 1 to 364, or a share"),
+        (["data.train_size=0"], "data.train_size=0: must be greater than or equal to 1 or above 0 and below 1"),
+        (["data.train_size=1.5"], "data.train_size=1.5: must be a valid integer"),
         (["data.scale_targets=true"], "data.scale_targets=true: breast_cancer is binary"),
         (["penalty.exclude=[nope]"], "penalty.exclude=nope: matches no parameter; allowed are 0.weight, 0.bias"),
         (

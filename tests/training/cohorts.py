@@ -65,6 +65,8 @@ def make_cohort(
     scale_targets: bool = False,
     metrics: Sequence[str] = (),
     validated: bool = True,
+    label_noise: float = 0.0,
+    train_size: float | None = None,
     listeners: Sequence[Callable[[History], None]] = (),
 ) -> Cohort:
     """Build a cohort over seeds x folds, one configuration for each penalty.
@@ -75,7 +77,7 @@ def make_cohort(
     split = make_split(
         source, cfg.KFoldSplit(kind="kfold", test_fraction=0.2, repeats=1, seed=0, stratify="auto", folds=folds)
     )
-    development = seal(source, split)
+    development = seal(source, split, label_noise=label_noise, train_size=train_size)
     if not validated:
         rows = np.arange(len(development.rows))
         whole = tuple(DevelopmentFold(f.repeat, f.fold, rows, rows[:0]) for f in development.folds)
