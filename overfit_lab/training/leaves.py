@@ -31,7 +31,7 @@ def leaves_of(network: StackedNetwork, names: Iterable[str], first: int, last: i
         whole = last - first == network.configurations
         for part in [slice(None)] if whole else range(network.streams):
             index = (part, slice(first, last))
-            leaves.append(_leaf(value[index].view(-1), gradient[index].view(-1)))
+            leaves.append(_leaf(_along_memory(value[index]), _along_memory(gradient[index])))
     return leaves
 
 
@@ -40,6 +40,11 @@ def leaves_of_member(network: StackedNetwork, stream: int, configuration: int) -
     values, gradients, place = network.stacked_parameters(), network.gradients, (stream, configuration)
     own = {name: tuple(slice(side) for side in shape) for name, shape in network.shapes_of(configuration).items()}
     return {name: _leaf(values[name][place][part], gradients[name][place][part]) for name, part in own.items()}
+
+
+def _along_memory(value: Tensor) -> Tensor:
+    """View numbers flat, in the order in which they lie: weights may lie there the other way round."""
+    return value.permute(sorted(range(value.ndim), key=value.stride, reverse=True)).view(-1)
 
 
 def _leaf(value: Tensor, gradient: Tensor) -> Tensor:

@@ -20,8 +20,7 @@ def make_optimizer(
     """Build an optimizer. Its own weight decay is used for nothing but AdamW's decoupled one, on weights alone.
 
     Every update is elementwise, so members of a cohort do not touch one another; for those of users, which may be
-    others, see `custom_optimizer`. Fused where torch offers it: one
-    pass over the parameters instead of several.
+    others, see `custom_optimizer`. Fused where torch offers it: one pass over the parameters instead of several.
 
     Args:
         configs: `configurations`, settings of one kind of optimizer; fastest where they are all the same.

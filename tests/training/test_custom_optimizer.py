@@ -136,7 +136,7 @@ def _alone(config: cfg.CustomOptimizer, own: dict[str, Tensor]) -> torch.optim.O
     return made
 
 
-@pytest.mark.parametrize("form", ["layered", "vmapped", "looped"])
+@pytest.mark.parametrize("form", ["sparse", "layered", "vmapped", "looped"])
 @pytest.mark.parametrize("config", [*ELEMENTWISE, *MIXING], ids=IDS)
 @pytest.mark.parametrize("rates", [[0.01] * 4, [0.01, 0.02, 0.02, 0.01]])
 def test_each_member_is_updated_as_it_would_be_alone(
