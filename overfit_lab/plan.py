@@ -193,7 +193,8 @@ def _try(
     # The jobs of a sweep share few networks, and a trial costs more than all other checks. The key is as in `_load`.
     network = build_network(model, *sizes)
     form = choose_form(network, sizes.inputs, mixed_precision=mixed_precision, tokens=sizes.tokens, sparse=sparse)
-    return form, None if form.form in ("layered", "sparse") else count_pass(network, sizes.inputs)
+    plain = form.form in ("layered", "sparse") and not any(True for _ in network.buffers())
+    return form, None if plain else count_pass(network, sizes.inputs)
 
 
 def _weights(config: cfg.Config, network: nn.Module) -> frozenset[str]:
