@@ -197,6 +197,27 @@ def test_what_updates_numbers_one_by_one_passes_once_over_all() -> None:
     assert len(leaves) == 3 * 4 * 4
 
 
+def test_what_takes_matrices_alone_gets_matrices() -> None:
+    """Muon makes the update of a matrix orthogonal; its decay of .1 is its own default."""
+    torch.manual_seed(0)
+    members = [[nn.Sequential(nn.Linear(3, 4, bias=False), nn.Linear(4, 2, bias=False))] for _ in range(3)]
+    network = stack(members, "layered").double()
+    names = frozenset(network.shapes)
+    together = make_optimizer([optimizer("torch.optim.Muon")], network, names)
+    before = {name: value.clone() for name, value in network.stacked_parameters().items()}
+    for gradient in network.gradients.values():
+        gradient.normal_()
+    together.step()
+    for s in range(3):
+        own = [value[s, 0].clone().requires_grad_() for value in before.values()]
+        for p, gradient in zip(own, network.gradients.values(), strict=True):
+            p.grad = gradient[s, 0].clone()
+        alone: torch.optim.Optimizer = torch.optim.Muon(own, lr=0.01)
+        alone.step()
+        for name, p in zip(before, own, strict=True):
+            torch.testing.assert_close(network.stacked_parameters()[name][s, 0], p.detach(), rtol=1e-12, atol=1e-12)
+
+
 def test_a_decay_is_noticed_be_it_by_default() -> None:
     assert decays(optimizer("torch.optim.AdamW"))
     assert not decays(optimizer("torch.optim.AdamW", weight_decay=0))
