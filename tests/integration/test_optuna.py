@@ -64,3 +64,13 @@ def test_a_mistake_ends_it_with_2(tmp_path: Path) -> None:
     assert "model.width=-2" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "studies/iris-kfold").exists()
+
+
+def test_a_batch_trains_as_one_cohort(tmp_path: Path) -> None:
+    done = search(tmp_path, "hydra.sweeper.n_trials=5", "model.width=8", "hydra.launcher.workers=1")
+    assert done.returncode == 0, done.stderr
+    runs = list((tmp_path / "studies/iris-kfold/runs").iterdir())
+    assert len(runs) == 5
+    # Event files of a cohort share their name, which tells process and cohort: here three runs, and then two.
+    names = [file.name for run in runs for file in run.glob("events.out.tfevents.*")]
+    assert sorted(map(names.count, set(names))) == [2, 3]
