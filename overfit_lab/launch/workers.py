@@ -13,7 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import connection
 from multiprocessing.connection import Connection
@@ -28,13 +28,14 @@ from overfit_lab.cohort import Cohort, cohort_of
 from overfit_lab.errors import UserError
 from overfit_lab.launch.deaths import Deaths
 from overfit_lab.launch.events import Finished, Progress, say_busy
-from overfit_lab.launch.job import Outcome, fail, found
+from overfit_lab.launch.job import Outcome, fail_all, found
 from overfit_lab.launch.processes import process_context
 from overfit_lab.launch.supervise import StopFlag, heeding_signals
 from overfit_lab.plan import Plan
 from overfit_lab.records import CohortFiles
+from overfit_lab.training.history import History
 
-GRACE_SECONDS = 20.0
+GRACE_SECONDS = 10.0
 """How long processes that are told to stop may take to the next batch boundary."""
 
 # How often to look whether others are done with a cohort.
@@ -50,7 +51,7 @@ class _Request:
 
 
 class _Busy(NamedTuple):
-    """Another command is training the cohort."""
+    """Another command is training the cohort, or has done so."""
 
 
 def train_in_workers(
@@ -105,9 +106,7 @@ def train_in_workers(
                     again, error = deaths.after_death(cohort)
                     waiting.extendleft(reversed(again))
                     if not again:
-                        yield Finished(
-                            cohort, [fail(plan, overrides.get(plan.run_id, ()), error) for plan in cohort.plans]
-                        )
+                        yield Finished(cohort, fail_all(cohort.missing, overrides, error))
                     continue
                 if isinstance(message, int):
                     yield Progress(cohort, message)
@@ -218,12 +217,18 @@ def _answer(request: _Request, line: Connection, flag: StopFlag) -> list[Outcome
     from overfit_lab.launch.training import Busy, train_runs
     from overfit_lab.training.supervision import Stopped
 
+    def show(history: History) -> None:
+        # Whoever leads us may be about to leave, and will have us stop in order.
+        with suppress(OSError):
+            line.send(history.epochs)
+
     try:
-        record = CohortFiles(request.cohorts).load(request.name)
+        record = CohortFiles(request.cohorts).find(request.name)
+        if record is None:
+            return _Busy()
         torch.set_num_threads(record.threads)
         with threadpool_limits(record.threads):
-            show = [lambda history: line.send(history.epochs)]
-            return train_runs(cohort_of(record), record.overrides, record.command, show, flag)
+            return train_runs(cohort_of(record), record.overrides, record.command, [show], flag)
     except Busy:
         return _Busy()
     except Stopped:
