@@ -83,20 +83,70 @@ class Targeted(Section):
         return dict(self.model_extra or {})
 
 
-class BundledData(Section):
+class _Data(Section):
+    """What may be said of data, wherever they come from."""
+
+    name: str = Field(min_length=1)
+    # `auto` scales what has no scale of its own: tables, not images, texts and tokens.
+    scale_inputs: Literal["auto"] | bool
+    scale_targets: bool
+    # The share of the labels of development rows that are made wrong.
+    label_noise: Rate = 0.0
+    # How many of its train rows a fit trains on: a count, or a share of them; all where it is null.
+    train_size: Count | Fraction | None = None
+
+
+class BundledData(_Data):
     """A data set that comes with the package, by its name."""
 
-    name: str = Field(min_length=1)
-    scale_inputs: bool
-    scale_targets: bool
 
-
-class CustomData(Targeted):
+class CustomData(_Data, Targeted):
     """The user's own data: a function by its dotted path that returns a Source."""
 
-    name: str = Field(min_length=1)
-    scale_inputs: bool
-    scale_targets: bool
+
+class _Columns(_Data):
+    """Data that have columns with names."""
+
+    path: str = Field(min_length=1)
+    # Where the input is a column of texts: so many of its most frequent words.
+    words: Count = 10_000
+    # Columns: what is predicted, from what, and what says which rows belong together. Where it is null, the target is
+    # inferred and all others are inputs.
+    target: str | list[str] | None = None
+    inputs: list[str] | None = None
+    group: str | list[str] | None = None
+
+    @property
+    def targets(self) -> list[str]:
+        """The columns of the target; none where they are to be inferred."""
+        return _listed(self.target)
+
+    @property
+    def groups(self) -> list[str]:
+        """The columns that say which rows belong together."""
+        return _listed(self.group)
+
+
+def _listed(names: str | list[str] | None) -> list[str]:
+    return [names] if isinstance(names, str) else names or []
+
+
+class FileData(_Columns):
+    """A table, arrays or images in a file of the user's."""
+
+    kind: Literal["file"]
+
+
+class HubData(_Columns):
+    """A data set of the hub of the library `datasets`, or a folder of the same layout."""
+
+    kind: Literal["hub"]
+    # One of several that a data set is made of.
+    subset: str | None = None
+    # Without it nothing is fetched from elsewhere.
+    download: bool = False
+    # What was published to test on is validated on instead, as books do. Then there is no final test.
+    validate_on_test: bool = False
 
 
 class _Splitting(Section):
@@ -131,10 +181,11 @@ class _Splitting(Section):
 
 
 class HoldoutSplit(_Splitting):
-    """One validation set: val_fraction of the development rows."""
+    """One validation set: val_fraction of the development rows, or the source's official rows."""
 
     kind: Literal["holdout"]
-    val_fraction: Fraction
+    # Null: the rows that the source brings to validate on.
+    val_fraction: Fraction | None
 
 
 class KFoldSplit(_Splitting):
@@ -158,6 +209,60 @@ class LinearModel(Section):
     """No hidden layer."""
 
     target: Literal["overfit_lab.model.Linear"] = Field(alias="_target_")
+    bias: bool = True
+    # Small random weights, as torch's layers have them, or 0, from where theory has gradient descent start.
+    initial: Literal["random", "zero"] = "random"
+
+
+class CNNModel(Section):
+    """Blocks of convolution and pooling, for rows that have a shape."""
+
+    target: Literal["overfit_lab.model.CNN"] = Field(alias="_target_")
+    channels: Count
+    depth: Count
+    kernel: Count
+    activation: Activation
+    dropout: Rate
+
+    @field_validator("kernel")
+    @classmethod
+    def _odd(cls, kernel: int) -> int:
+        if kernel % 2 == 0:
+            raise ValueError("must be odd, so that a border of zeros keeps the sides as they are")
+        return kernel
+
+
+class ResNetModel(Section):
+    """A residual network of one width, for rows that have a shape."""
+
+    target: Literal["overfit_lab.model.ResNet"] = Field(alias="_target_")
+    width: Count
+    stages: Count
+    blocks: Count
+
+
+class TransformerModel(Section):
+    """A transformer encoder, for token numbers and for rows as sequences."""
+
+    target: Literal["overfit_lab.model.Transformer"] = Field(alias="_target_")
+    embedding: Count
+    depth: Count
+    heads: Count
+    patch: Count
+    dropout: Rate
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> Self:
+        if self.embedding % self.heads:
+            raise UserError(f"model.heads={self.heads}: must divide model.embedding={self.embedding}")
+        return self
+
+
+class RandomFeaturesModel(Section):
+    """Fixed random features and a last layer that is trained."""
+
+    target: Literal["overfit_lab.model.RandomFeatures"] = Field(alias="_target_")
+    features: Count
 
 
 class CustomModel(Targeted):
@@ -251,6 +356,15 @@ class RMSprop(_Optimizer):
     eps: Positive
 
 
+class CustomOptimizer(Targeted):
+    """The user's own optimizer: a torch.optim.Optimizer by its dotted path."""
+
+    kind: Literal["custom"]
+    target: str = Field(alias="_target_")
+    # None where it takes none, or is to use its own.
+    lr: Positive | None
+
+
 class TrainingConfig(Section):
     """Length of a fit and what is measured on the way."""
 
@@ -288,6 +402,12 @@ class TrainerConfig(Section):
         return values
 
 
+class LoggerConfig(Targeted):
+    """A logger of Lightning's beside the event files, by its dotted path; none where there is no path."""
+
+    target: str | None = Field(alias="_target_")
+
+
 class StudyConfig(Section):
     """Where the study lies, and whether its report is rebuilt after training."""
 
@@ -319,27 +439,46 @@ def _target(value: object) -> object:
     return getattr(value, "target", None)
 
 
+_OWN_MODELS = {
+    f"overfit_lab.model.{name}" for name in ("MLP", "Linear", "CNN", "ResNet", "Transformer", "RandomFeatures")
+}
+
+
 def _model_tag(value: object) -> str:
     target = str(_target(value))
-    return target if target in {"overfit_lab.model.MLP", "overfit_lab.model.Linear"} else "custom"
+    return target if target in _OWN_MODELS else "custom"
 
 
 def _data_tag(value: object) -> str:
+    if isinstance(value, _Data):
+        return next(tag for tag, kind in _DATA.items() if type(value) is kind)
+    # What has a function to call may call any of its arguments so; the target of a file is a column.
+    if isinstance(value, Mapping) and "_target_" not in value and value.get("kind") in ("file", "hub"):
+        return str(value["kind"])
     return "custom" if _target(value) is not None else "bundled"
 
 
+_DATA = {"bundled": BundledData, "custom": CustomData, "file": FileData, "hub": HubData}
 DataConfig = Annotated[
-    Annotated[BundledData, Tag("bundled")] | Annotated[CustomData, Tag("custom")], Discriminator(_data_tag)
+    Annotated[BundledData, Tag("bundled")]
+    | Annotated[CustomData, Tag("custom")]
+    | Annotated[FileData, Tag("file")]
+    | Annotated[HubData, Tag("hub")],
+    Discriminator(_data_tag),
 ]
 SplitConfig = Annotated[HoldoutSplit | KFoldSplit, Field(discriminator="kind")]
 ModelConfig = Annotated[
     Annotated[MLPModel, Tag("overfit_lab.model.MLP")]
     | Annotated[LinearModel, Tag("overfit_lab.model.Linear")]
+    | Annotated[CNNModel, Tag("overfit_lab.model.CNN")]
+    | Annotated[ResNetModel, Tag("overfit_lab.model.ResNet")]
+    | Annotated[TransformerModel, Tag("overfit_lab.model.Transformer")]
+    | Annotated[RandomFeaturesModel, Tag("overfit_lab.model.RandomFeatures")]
     | Annotated[CustomModel, Tag("custom")],
     Discriminator(_model_tag),
 ]
 PenaltyConfig = Annotated[NoPenalty | L2Penalty | L1Penalty | ElasticNetPenalty, Field(discriminator="kind")]
-OptimizerConfig = Annotated[SGD | Momentum | Adam | AdamW | RMSprop, Field(discriminator="kind")]
+OptimizerConfig = Annotated[SGD | Momentum | Adam | AdamW | RMSprop | CustomOptimizer, Field(discriminator="kind")]
 
 
 class Config(Section):
@@ -355,6 +494,7 @@ class Config(Section):
     trainer: TrainerConfig
     seed: Seed
     study: StudyConfig
+    logger: LoggerConfig = LoggerConfig(_target_=None)
 
 
 def parse(values: Mapping[str, Any]) -> Config:
@@ -369,15 +509,25 @@ def parse(values: Mapping[str, Any]) -> Config:
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        raise UserError(sentence(error.errors())) from error
+        raise refuse(error) from error
+
+
+def refuse(error: ValidationError, *section: str) -> UserError:
+    """Turn what pydantic says into a user's mistake in one line.
+
+    Args:
+        error: Of a schema, or of the arguments of a checked function.
+        section: The keys above those that it names.
+    """
+    return UserError(sentence([{**one, "loc": (*section, *one["loc"])} for one in error.errors()]))
 
 
 def sentence(errors: list[ErrorDetails]) -> str:
     """Turn pydantic's errors about the first faulty key into `key=value: what is allowed`."""
     key, first = _key(errors[0]), errors[0]
-    if first["type"] == "missing":
+    if first["type"] in ("missing", "missing_keyword_only_argument"):
         return f"{key} is missing; give it as {key}=..."
-    if first["type"] == "extra_forbidden":
+    if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         return f"{key}={first['input']}: there is no such key"
     if first["type"] == "union_tag_invalid":
         return f"{key}.kind={first['ctx']['tag']}: allowed are {first['ctx']['expected_tags']}"
@@ -393,13 +543,15 @@ def _key(error: ErrorDetails) -> str:
 
 # pydantic names the chosen member of a union inside the path; a user has never seen these names.
 _TAGS = {
-    *("bundled", "custom", "overfit_lab.model.MLP", "overfit_lab.model.Linear", "holdout", "kfold", "bool"),
+    *("bundled", "custom", "file", "hub", *_OWN_MODELS, "holdout", "kfold", "bool", "str"),
     *("none", "l2", "l1", "elastic_net", "sgd", "momentum", "adam", "adamw", "rmsprop"),
 }
 
 
 def _is_tag(part: int | str) -> bool:
-    return part in _TAGS or (isinstance(part, str) and part.startswith(("literal[", "list[")))
+    return part in _TAGS or (
+        isinstance(part, str) and part.startswith(("literal[", "list[", "constrained-", "function-"))
+    )
 
 
 def run_id(config: Config) -> str:
@@ -420,7 +572,7 @@ def config_id(config: Config) -> str:
 def _relevant(config: Config) -> dict[str, Any]:
     return config.model_dump(
         exclude_defaults=True,
-        exclude={"study": True, "trainer": {"accelerator"}, "training": {"checkpoint_seconds"}},
+        exclude={"study": True, "logger": True, "trainer": {"accelerator"}, "training": {"checkpoint_seconds"}},
     )
 
 

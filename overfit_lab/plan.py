@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Hashable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 import polars as pl
@@ -12,14 +13,20 @@ import torch
 from torch import nn
 
 from overfit_lab import config as cfg
+from overfit_lab.data.development import DevelopmentRows, seal
 from overfit_lab.data.duplicates import Duplicates, find_duplicates
-from overfit_lab.data.source import Source, source_of
-from overfit_lab.data.split import Split, make_split
+from overfit_lab.data.label_noise import check_label_noise
+from overfit_lab.data.load import load
+from overfit_lab.data.source import Sizes, Source
+from overfit_lab.data.split import Split, classes_to_stratify, make_split
+from overfit_lab.data.train_size import count_train_rows
 from overfit_lab.errors import UserError
-from overfit_lab.model import build_network, count_parameters, stackable_shape
+from overfit_lab.model import Pass, build_network, count_parameters, count_pass, stackable_shape
 from overfit_lab.objective import penalised_names
 from overfit_lab.records import SCHEMA_VERSION, DuplicatesRecord, RunFiles, SourceRecord, StudyFiles, StudyRecord
 from overfit_lab.task import Task, make_task
+from overfit_lab.training.custom_optimizer import check_custom, decays
+from overfit_lab.training.loggers import check_logger
 from overfit_lab.training.stack import Choice, choose_form
 
 
@@ -36,6 +43,7 @@ class Plan:
         network: One network as it is built, for accounting; every fit gets one of its own.
         weights: Names of the parameters that are penalised and decay.
         form: How its fits are stacked; where they are trained one by one, with the reason.
+        per_row: What a pass of one row costs; None for plain sequences of layers, where the parameters say it all.
     """
 
     config: cfg.Config
@@ -46,6 +54,7 @@ class Plan:
     network: nn.Module
     weights: frozenset[str]
     form: Choice
+    per_row: Pass | None
 
     @property
     def cohort_key(self) -> tuple[Hashable, ...]:
@@ -61,6 +70,7 @@ class Plan:
             *(part.model_dump_json(by_alias=True) for part in (config.data, config.split, config.task)),
             stackable_shape(config.model),
             config.optimizer.kind,
+            config.optimizer.target if isinstance(config.optimizer, cfg.CustomOptimizer) else None,
             self.weights,
             config.training,
             config.trainer,
@@ -87,6 +97,24 @@ class Plan:
         return self.study.run(self.run_id)
 
     @property
+    def scale_inputs(self) -> bool:
+        """Whether inputs are scaled; where that is not said, those that have no scale of their own."""
+        asked, source = self.config.data.scale_inputs, self.source
+        return asked if isinstance(asked, bool) else not (source.shape or source.tokens or source.sparse)
+
+    def seal(self) -> DevelopmentRows:
+        """Copy out of the source what the run trains and validates on; the test rows stay behind."""
+        data, cut = self.config.data, self.config.split
+        return seal(
+            self.source,
+            self.split,
+            label_noise=data.label_noise,
+            train_size=data.train_size,
+            classes=classes_to_stratify(self.source, cut),
+            seed=cut.seed,
+        )
+
+    @property
     def study_record(self) -> StudyRecord:
         """What the study says of itself."""
         source = self.source
@@ -100,9 +128,12 @@ class Plan:
                 features=source.features,
                 outputs=source.outputs,
                 fingerprint=source.fingerprint,
+                bayes_risk=source.bayes_risk,
+                validates_on_test=source.validates_on_test,
             ),
             split=self.config.split.model_dump(),
             duplicates=DuplicatesRecord(**asdict(self.duplicates)),
+            said=list(source.said),
         )
 
 
@@ -118,27 +149,54 @@ def prepare(config: cfg.Config, *, elsewhere: bool = False) -> Plan:
     """
     if config.trainer.accelerator == "cuda" and not elsewhere and not torch.cuda.is_available():
         raise UserError("trainer.accelerator=cuda: there is no such device here; allowed are auto and cpu")
-    source, split, duplicates = _load(config.data.model_dump_json(by_alias=True), config.data, config.split)
+    source, split, duplicates = _load(_rows_of(config))
+    check_label_noise(source, config.data.label_noise)
+    for fold in split.folds:
+        count_train_rows(config.data.train_size, len(fold.train))
     if config.data.scale_targets and source.problem != "regression":
         raise UserError(f"data.scale_targets=true: {source.name} is {source.problem}; only regression allows it")
+    if config.data.scale_inputs is True and source.tokens is not None:
+        raise UserError(f"data.scale_inputs=true: the inputs of {source.name} are token numbers; allowed is false")
+    if config.data.scale_inputs is True and source.sparse:
+        raise UserError(
+            f"data.scale_inputs=true: the inputs of {source.name} are sparse, and centring them would fill "
+            f"{source.features} columns; allowed is false"
+        )
     task = make_task(config.task, source.problem)
-    network = build_network(config.model, source.features, source.outputs)
+    network = build_network(config.model, *source.sizes)
     weights = _weights(config, network)
     mixed = config.trainer.precision == "bf16-mixed"
     if isinstance(config.model, cfg.CustomModel) and count_parameters(network) == 0:
         target = config.model.target
         raise UserError(f"model._target_={target}: it has no trainable parameter; at least one is needed")
+    if isinstance(config.optimizer, cfg.CustomOptimizer):
+        trained = {name: tuple(p.shape) for name, p in network.named_parameters() if p.requires_grad}
+        check_custom(config.optimizer, trained, weights)
     key = config.model.model_dump_json(by_alias=True)
-    form = _form(key, config.model, source.features, source.outputs, mixed_precision=mixed)
-    plan = Plan(config, source, split, duplicates, task, network, weights, form)
+    form, per_row = _try(key, config.model, source.sizes, mixed_precision=mixed, sparse=source.sparse)
+    plan = Plan(config, source, split, duplicates, task, network, weights, form, per_row)
+    check_logger(config.logger)
     plan.study.check(plan.study_record)
+    if source.said:
+        _say(source.name, source.said)
     return plan
 
 
+@functools.lru_cache
+def _say(name: str, said: tuple[str, ...]) -> None:
+    # Once in a process, however many runs there are, and only where nothing is wrong with them.
+    print(f"overfit-lab: {name}: {'; '.join(said)}", file=sys.stderr)
+
+
 @functools.lru_cache(maxsize=64)
-def _form(key: str, model: cfg.ModelConfig, inputs: int, outputs: int, *, mixed_precision: bool) -> Choice:
+def _try(
+    key: str, model: cfg.ModelConfig, sizes: Sizes, *, mixed_precision: bool, sparse: bool
+) -> tuple[Choice, Pass | None]:
     # The jobs of a sweep share few networks, and a trial costs more than all other checks. The key is as in `_load`.
-    return choose_form(build_network(model, inputs, outputs), inputs, mixed_precision=mixed_precision)
+    network = build_network(model, *sizes)
+    form = choose_form(network, sizes.inputs, mixed_precision=mixed_precision, tokens=sizes.tokens, sparse=sparse)
+    plain = form.form in ("layered", "sparse") and not any(True for _ in network.buffers())
+    return form, None if plain else count_pass(network, sizes.inputs)
 
 
 def _weights(config: cfg.Config, network: nn.Module) -> frozenset[str]:
@@ -149,18 +207,41 @@ def _weights(config: cfg.Config, network: nn.Module) -> frozenset[str]:
         # Nothing is penalised, but a penalty of 0 is the same, and trains in the same cohort.
         return penalised_names(network)
     except UserError:
-        if isinstance(config.optimizer, cfg.AdamW):
+        optimizer = config.optimizer
+        if isinstance(optimizer, cfg.AdamW) or (isinstance(optimizer, cfg.CustomOptimizer) and decays(optimizer)):
             raise
         return frozenset()
 
 
+@dataclass(frozen=True)
+class _Rows:
+    """Which rows a run is on, and how they are cut.
+
+    Args:
+        key: Both as text, which tells apart what Python calls equal: rows=1 and rows=true.
+        data: The source.
+        split: The split.
+        problem: The problem type of a file's target, where it is not to be inferred.
+    """
+
+    key: str
+    data: cfg.DataConfig = field(compare=False)
+    split: cfg.SplitConfig = field(compare=False)
+    problem: cfg.Problem | None
+
+
+def _rows_of(config: cfg.Config) -> _Rows:
+    # What is done to the rows of a fit is another thing: runs that differ in it share source and split.
+    data = config.data.model_dump_json(by_alias=True, exclude={"label_noise", "train_size"})
+    problem = None if config.task.name == "auto" else config.task.name
+    return _Rows(data + config.split.model_dump_json(), config.data, config.split, problem)
+
+
 @functools.lru_cache(maxsize=8)
-def _load(
-    key: str, data: cfg.BundledData | cfg.CustomData, split: cfg.HoldoutSplit | cfg.KFoldSplit
-) -> tuple[Source, Split, Duplicates]:
-    # The jobs of a sweep share source and split. The key tells apart what Python calls equal: rows=1 and rows=true.
-    source = source_of(data)
-    cut = make_split(source, split)
+def _load(rows: _Rows) -> tuple[Source, Split, Duplicates]:
+    # The jobs of a sweep share source and split.
+    source = load(rows.data, rows.problem)
+    cut = make_split(source, rows.split)
     return source, cut, find_duplicates(source, cut)
 
 

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import torch
 
 from overfit_lab.cohort import Cohort
-from overfit_lab.config import Config, ModelConfig
+from overfit_lab.config import ModelConfig
 from overfit_lab.data.datamodule import CohortDataModule
-from overfit_lab.data.development import DevelopmentRows, Stream, seal
+from overfit_lab.data.development import DevelopmentRows, Stream
 from overfit_lab.model import initialise
 from overfit_lab.objective import make_penalty
+from overfit_lab.plan import Plan
 from overfit_lab.training.describe import Description, describe
 from overfit_lab.training.describe import join as join_descriptions
 from overfit_lab.training.history import History, Listener, LossStorage, join, plan_storage
@@ -57,7 +58,7 @@ def train_cohort(cohort: Cohort, listeners: Sequence[Listener] = (), supervision
         Stopped: It was told to stop; the checkpoints are on disk.
     """
     plan = cohort.plans[0]
-    development = seal(plan.source, plan.split)
+    development = plan.seal()
     folds = development.folds
     training = plan.config.training
     storage = plan_storage(
@@ -69,7 +70,7 @@ def train_cohort(cohort: Cohort, listeners: Sequence[Listener] = (), supervision
     histories, modules, data, descriptions = [], [], [], []
     for part, streams in enumerate(cohort.parts):
         modules.append(_module(cohort, streams, storage, listeners if alone else ()))
-        data.append(_data(plan.config, development, streams))
+        data.append(_data(plan, development, streams))
         histories.append(
             train(
                 modules[-1],
@@ -112,13 +113,14 @@ def _describe(module: CohortModule, data: CohortDataModule, fold: tuple[int, int
     )
 
 
-def _data(config: Config, development: DevelopmentRows, streams: Sequence[Stream]) -> CohortDataModule:
+def _data(plan: Plan, development: DevelopmentRows, streams: Sequence[Stream]) -> CohortDataModule:
+    config = plan.config
     return CohortDataModule(
         development,
         streams,
         batch_size=config.training.batch_size,
         max_train_rows_measured=config.training.max_train_rows_measured,
-        scale_inputs=config.data.scale_inputs,
+        scale_inputs=plan.scale_inputs,
         scale_targets=config.data.scale_targets,
         dtype=torch.float64 if config.trainer.precision == "64-true" else torch.float32,
     )
@@ -128,7 +130,7 @@ def _module(
     cohort: Cohort, streams: Sequence[Stream], storage: LossStorage, listeners: Sequence[Listener]
 ) -> CohortModule:
     plan, configurations = cohort.plans[0], list(cohort.configurations.values())
-    sizes = plan.source.features, plan.source.outputs
+    sizes = plan.source.sizes
     models: dict[str, ModelConfig] = {c.model.model_dump_json(by_alias=True): c.model for c in configurations}
     networks = []
     for s in streams:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -80,6 +81,41 @@ def test_runs_that_are_measured_at_other_epochs_are_other_runs_and_train_apart(c
     assert "eval_every" not in plan.config.training.model_dump(exclude_defaults=True)
     assert fifth.run_id != plan.run_id
     assert plan.cohort_key == every.cohort_key != fifth.cohort_key
+
+
+def test_runs_with_other_train_sizes_and_label_noise_share_their_source_and_study(config: Configure) -> None:
+    plan, small, half, noisy = (
+        prepare(config("data=iris", *own))
+        for own in ((), ("data.train_size=30",), ("data.train_size=0.5",), ("data.label_noise=0.2",))
+    )
+    assert plan.source is small.source is noisy.source
+    assert plan.split is small.split is noisy.split
+    assert plan.study_record == small.study_record == noisy.study_record
+    # As if there were no such keys: old runs keep their names.
+    assert not {"train_size", "label_noise"} & set(plan.config.data.model_dump(exclude_defaults=True))
+    assert len({p.run_id for p in (plan, small, half, noisy)}) == 4
+    assert len({p.cohort_key for p in (plan, small, half, noisy)}) == 4
+    for one, count in ((plan, 96), (small, 30), (half, 48), (noisy, 96)):
+        rows = one.seal()
+        assert [len(fold.train) for fold in rows.folds] == [count] * 5
+        for own, fold in zip(rows.folds, plan.split.folds, strict=True):
+            np.testing.assert_array_equal(rows.rows[own.val], fold.val)
+            assert set(rows.rows[own.train]) <= set(fold.train)
+            # The split is stratified, and so is what is left of its train rows.
+            assert np.bincount(plan.source.y[rows.rows[own.train]]).tolist() == [count // 3] * 3
+    smaller, larger = (one.seal() for one in (small, half))
+    assert all(set(a.train) < set(b.train) for a, b in zip(smaller.folds, larger.folds, strict=True))
+    assert plan.seal().clean is None
+    np.testing.assert_array_equal(noisy.seal().clean, plan.seal().y)
+    assert (noisy.seal().y != plan.seal().y).sum() == 24
+
+
+def test_other_seeds_of_a_fit_have_the_same_wrong_labels_and_train_rows(config: Configure) -> None:
+    own = ("data=iris", "data.label_noise=0.3", "data.train_size=40")
+    first, second, split = (prepare(config(*own, word)).seal() for word in ("seed=0", "seed=1", "split.seed=1"))
+    np.testing.assert_array_equal(first.y, second.y)
+    np.testing.assert_array_equal(first.folds[0].train, second.folds[0].train)
+    assert not np.array_equal(first.folds[0].train, split.folds[0].train)
 
 
 WEIGHTS = {"0.weight", "3.weight", "6.weight"}
@@ -208,3 +244,19 @@ def test_duplicates_do_not_tell_studies_apart(config: Configure) -> None:
 def test_a_device_that_is_not_here(config: Configure) -> None:
     with pytest.raises(UserError, match=r"trainer\.accelerator=cuda: there is no such device here"):
         prepare(config("trainer.accelerator=cuda"))
+
+
+def words() -> object:
+    import numpy as np
+
+    from overfit_lab.data import Source
+
+    return Source("words", "binary", np.random.default_rng(0).integers(4, size=(40, 4)), np.arange(40) % 2, tokens=4)
+
+
+def test_token_numbers_are_not_scaled(config: Configure) -> None:
+    data = ("data=custom", "data.name=words", "data._target_=tests.test_plan.words")
+    own = (*data, "model=custom", "model._target_=tests.training.networks.Embedded")
+    assert prepare(config(*own, "data.scale_inputs=false")).form.form == "vmapped"
+    with pytest.raises(UserError, match=r"^data\.scale_inputs=true: the inputs of words are token numbers; allowed is"):
+        prepare(config(*own))

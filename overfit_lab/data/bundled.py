@@ -65,3 +65,10 @@ BUNDLED: dict[str, tuple[Problem, Callable[[], Arrays]]] = {
     "digits_traits": ("multilabel", _digits_traits),
     "digits_ink": ("unit_regression", _digits_ink),
 }
+
+SHAPES: dict[str, tuple[int, ...]] = {
+    "digits": (1, 8, 8),
+    "digits_traits": (1, 8, 8),
+    "digits_ink": (1, 4, 8),
+}
+"""Of those whose rows are images: channels, height, width."""

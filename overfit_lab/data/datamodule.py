@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import lightning as L
 import numpy as np
@@ -17,7 +18,10 @@ from torch import Tensor
 
 from overfit_lab.data.batches import Batch, BatchLoader
 from overfit_lab.data.development import DevelopmentFold, DevelopmentRows, LabelledRows, Stream
+from overfit_lab.data.inputs import Inputs, is_sparse
+from overfit_lab.data.preparation import Steps, fit_inputs
 from overfit_lab.data.scaling import Scaling, fit_scaling, no_scaling
+from overfit_lab.data.sparse_rows import SparseRows, StackedInputs
 from overfit_lab.data.split import Rows
 from overfit_lab.seeding import derive_seed
 
@@ -27,24 +31,28 @@ class StackedRows:
     """The same part of several folds, stacked; shorter ones are padded at the end with copies of their first row.
 
     Args:
-        x: `folds x rows x features`, scaled.
+        x: `folds x rows x features`, prepared and scaled; sparse where the source is.
         y: `folds x rows [x targets]`, scaled where the config says so.
         sizes: `folds`, how many rows are real.
+        clean: As `y`, with the right labels where some of it were made wrong; None where none were.
     """
 
-    x: Tensor
+    x: StackedInputs
     y: Tensor
     sizes: tuple[int, ...]
+    clean: Tensor | None = None
 
     def to(self, device: torch.device) -> StackedRows:
         """Move the tensors to a device."""
-        return StackedRows(self.x.to(device), self.y.to(device), self.sizes)
+        clean = None if self.clean is None else self.clean.to(device)
+        return StackedRows(self.x.to(device), self.y.to(device), self.sizes, clean)
 
 
 class CohortDataModule(L.LightningDataModule):
     """Batches and measured rows for the streams of a cohort.
 
-    A batch is a slice of tensors that are in memory (and on the device) already; no row is collated on its own.
+    A batch is a slice of tensors that are in memory (and on the device) already; no row is collated on its own. Sparse
+    rows are cut on the CPU.
 
     Args:
         development: The rows, without the test rows.
@@ -80,16 +88,18 @@ class CohortDataModule(L.LightningDataModule):
         self.steps = min(math.ceil(max(train_sizes) / batch_size), min(train_sizes))
         self.widest_batch = math.ceil(max(train_sizes) / self.steps)
 
-        scalings = [_fit(development, f, scale_inputs, scale_targets) for f in self.folds]
-        self.target_scalings = [target for _, target in scalings]
-        self._scalings, self._dtype = scalings, dtype
+        self._fitted = [_fit(development, f, scale_inputs, scale_targets) for f in self.folds]
+        self.target_scalings = [fitted.targets for fitted in self._fitted]
+        self._dtype = dtype
+        # Once for each fold: to prepare may cost more than to train.
+        whole, clean = self._apply(development), self._clean(development)
         measured = [_measured_rows(development, f, max_train_rows_measured) for f in self.folds]
-        self.train = _stack(development, [f.train for f in self.folds], scalings, dtype)
+        self.train = _stack(whole, [f.train for f in self.folds], clean)
         # A final training holds nothing back.
         validated = any(len(f.val) for f in self.folds)
-        self.val = _stack(development, [f.val for f in self.folds], scalings, dtype) if validated else None
-        whole = all(len(rows) == len(f.train) for rows, f in zip(measured, self.folds, strict=True))
-        self.train_measured = self.train if whole else _stack(development, measured, scalings, dtype)
+        self.val = _stack(whole, [f.val for f in self.folds], clean) if validated else None
+        all_measured = all(len(rows) == len(f.train) for rows, f in zip(measured, self.folds, strict=True))
+        self.train_measured = self.train if all_measured else _stack(whole, measured, clean)
         self._resumed_at = 0, 0
 
     def resume(self, epoch: int, step: int) -> None:
@@ -115,9 +125,28 @@ class CohortDataModule(L.LightningDataModule):
         """Return the batch: it is cut from rows that are on the device already."""
         return batch
 
-    def scale(self, rows: LabelledRows) -> StackedRows:
-        """Scale rows from elsewhere, all of them, as those of each fold were."""
-        return _stack(rows, [np.arange(len(rows.x))] * len(self.folds), self._scalings, self._dtype)
+    def prepare(self, rows: LabelledRows) -> StackedRows:
+        """Prepare rows from elsewhere, all of them, as those of each fold were: nothing is fitted on them."""
+        return _stack(self._apply(rows), [np.arange(len(rows.y))] * len(self.folds))
+
+    def _apply(self, rows: LabelledRows) -> list[tuple[Inputs, Tensor]]:
+        """Prepare rows, for each fold by what was fitted on its train rows: inputs of NumPy or SciPy, and targets."""
+        # Class indices are neither scaled nor of a floating-point type.
+        indices = rows.problem == "multiclass"
+        dtype = np.float64 if self._dtype == torch.float64 else np.float32
+        return [
+            (
+                fitted.inputs.apply(rows.x).astype(dtype, copy=False),
+                torch.from_numpy(rows.y) if indices else torch.from_numpy(fitted.targets.apply(rows.y)).to(self._dtype),
+            )
+            for fitted in self._fitted
+        ]
+
+    def _clean(self, rows: DevelopmentRows) -> Tensor | None:
+        """Make a tensor of the right labels, which are never scaled."""
+        if rows.clean is None:
+            return None
+        return torch.from_numpy(rows.clean).to(torch.int64 if rows.problem == "multiclass" else self._dtype)
 
     def train_dataloader(self) -> BatchLoader:
         """Return the batches of an epoch, shuffled anew in each, in chunks of several steps."""
@@ -132,10 +161,17 @@ class CohortDataModule(L.LightningDataModule):
         )
 
 
-def _fit(rows: DevelopmentRows, fold: DevelopmentFold, inputs: bool, targets: bool) -> tuple[Scaling, Scaling]:
-    x, y = rows.x[fold.train], rows.y[fold.train].reshape(len(fold.train), -1)
-    return (
-        fit_scaling(x) if inputs else no_scaling(x.shape[1]),
+class _Fitted(NamedTuple):
+    """What was fitted on the train rows of a fold."""
+
+    inputs: Steps
+    targets: Scaling
+
+
+def _fit(rows: DevelopmentRows, fold: DevelopmentFold, inputs: bool, targets: bool) -> _Fitted:
+    y = rows.y[fold.train].reshape(len(fold.train), -1)
+    return _Fitted(
+        fit_inputs(rows.x[fold.train], rows.preparation, scale=inputs),
         fit_scaling(y) if targets else no_scaling(y.shape[1]),
     )
 
@@ -158,18 +194,11 @@ def _measured_rows(rows: DevelopmentRows, fold: DevelopmentFold, limit: int) -> 
     return np.sort(subset)
 
 
-def _stack(
-    rows: LabelledRows,
-    parts: Sequence[Rows],
-    scalings: Sequence[tuple[Scaling, Scaling]],
-    dtype: torch.dtype,
-) -> StackedRows:
+def _stack(whole: Sequence[tuple[Inputs, Tensor]], parts: Sequence[Rows], clean: Tensor | None = None) -> StackedRows:
+    """Stack a part of each fold's rows."""
     longest = max(len(part) for part in parts)
-    target_dtype = torch.int64 if rows.problem == "multiclass" else dtype
-    xs, ys = [], []
-    for part, (inputs, targets) in zip(parts, scalings, strict=True):
-        padded = np.concatenate([part, np.repeat(part[:1], longest - len(part))])
-        y = rows.y[padded] if rows.problem == "multiclass" else targets.apply(rows.y[padded])
-        xs.append(torch.from_numpy(inputs.apply(rows.x[padded])).to(dtype))
-        ys.append(torch.from_numpy(y).to(target_dtype))
-    return StackedRows(torch.stack(xs), torch.stack(ys), tuple(len(part) for part in parts))
+    padded = [np.concatenate([part, np.repeat(part[:1], longest - len(part))]) for part in parts]
+    xs, ys = zip(*((x[own], y[torch.from_numpy(own)]) for (x, y), own in zip(whole, padded, strict=True)), strict=True)
+    x = SparseRows(xs) if is_sparse(xs[0]) else torch.stack([torch.from_numpy(own) for own in xs])
+    right = None if clean is None else torch.stack([clean[torch.from_numpy(own)] for own in padded])
+    return StackedRows(x, torch.stack(ys), tuple(len(part) for part in parts), right)

@@ -9,8 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from overfit_lab.config import Problem
+from overfit_lab.data.inputs import Inputs
+from overfit_lab.data.label_noise import with_label_noise
+from overfit_lab.data.preparation import Preparation
 from overfit_lab.data.source import Source
 from overfit_lab.data.split import Rows, Split
+from overfit_lab.data.train_size import choose_train_rows
 
 
 class Stream(NamedTuple):
@@ -29,8 +33,8 @@ class LabelledRows(Protocol):
         """The problem type."""
 
     @property
-    def x(self) -> NDArray[np.float64]:
-        """Inputs, `rows x features`."""
+    def x(self) -> Inputs:
+        """Inputs as they are in the source, a row for each."""
 
     @property
     def y(self) -> NDArray[Any]:
@@ -53,24 +57,54 @@ class DevelopmentRows:
 
     Args:
         problem: The problem type.
-        x: `rows x features`.
+        x: Inputs as they are in the source, a row for each.
         y: `rows` or `rows x targets`.
         rows: `rows`, their numbers in the source.
         folds: How they are cut.
+        preparation: What makes numbers of the inputs; None where they are numbers.
+        clean: The right targets, where labels in `y` were made wrong; None where none were.
     """
 
     problem: Problem
-    x: NDArray[np.float64]
+    x: Inputs
     y: NDArray[Any]
     rows: Rows
     folds: tuple[DevelopmentFold, ...]
+    preparation: Preparation | None = None
+    clean: NDArray[Any] | None = None
 
 
-def seal(source: Source, split: Split) -> DevelopmentRows:
-    """Copy the development rows out of a source; the test rows stay behind."""
+def seal(
+    source: Source,
+    split: Split,
+    *,
+    label_noise: float = 0.0,
+    train_size: float | None = None,
+    classes: NDArray[Any] | None = None,
+    seed: int = 0,
+) -> DevelopmentRows:
+    """Copy the development rows out of a source; the test rows stay behind.
+
+    Args:
+        source: Where they are.
+        split: Which they are, and how they are cut.
+        label_noise: The share of their labels that are made wrong.
+        train_size: How many train rows of each fold are kept, as for `choose_train_rows`.
+        classes: The class of every row of the source where the kept rows are to keep their proportions.
+        seed: Of the split: what wrong labels and kept rows are drawn from.
+    """
     rows = split.development
-    folds = tuple(
-        DevelopmentFold(f.repeat, f.fold, np.searchsorted(rows, f.train), np.searchsorted(rows, f.val))
-        for f in split.folds
+    folds = []
+    for fold in split.folds:
+        train = choose_train_rows(fold.train, train_size, classes, seed, fold.repeat, fold.fold)
+        own = np.searchsorted(rows, train), np.searchsorted(rows, fold.val)
+        folds.append(DevelopmentFold(fold.repeat, fold.fold, *own))
+    return DevelopmentRows(
+        source.problem,
+        source.x[rows],
+        with_label_noise(source, rows, label_noise, seed),
+        rows,
+        tuple(folds),
+        source.preparation,
+        clean=source.y[rows] if label_noise else None,
     )
-    return DevelopmentRows(source.problem, source.x[rows], source.y[rows], rows, folds)

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from overfit_lab.data.inputs import Inputs, digest_rows
 from overfit_lab.data.source import Source
 from overfit_lab.data.split import Rows, Split
-
-_CHUNK_BYTES = 2**23
 
 
 @dataclass(frozen=True)
@@ -35,7 +30,7 @@ class Duplicates:
 
 
 def find_duplicates(source: Source, split: Split) -> Duplicates:
-    """Count rows with equal inputs, as they are before scaling; 0.0 and -0.0 are equal.
+    """Count rows with equal inputs, as they are before any preparation; 0.0 and -0.0 are equal.
 
     The sealed test rows are looked at only for this count: their inputs are compared, their targets are not read, and
     which rows are equal is not handed on.
@@ -59,16 +54,7 @@ def _count_in(values: Rows, others: Rows) -> int:
     return int(np.isin(values, others).sum())
 
 
-def _number(array: NDArray[Any]) -> Rows:
+def _number(array: Inputs) -> Rows:
     """Number rows so that equal ones, and no others, have the same number."""
     numbers: dict[bytes, int] = {}
-    return np.array([numbers.setdefault(digest, len(numbers)) for digest in _digests(array)], dtype=np.int64)
-
-
-def _digests(array: NDArray[Any]) -> Iterator[bytes]:
-    # 128 bits a row in place of the row itself, which may be long: two that differ will not share them by chance.
-    step = max(1, _CHUNK_BYTES // array[0].nbytes)
-    for start in range(0, len(array), step):
-        # Adding 0 makes 0.0 of -0.0.
-        for row in array[start : start + step] + 0:
-            yield hashlib.blake2b(row, digest_size=16).digest()
+    return np.array([numbers.setdefault(digest, len(numbers)) for digest in digest_rows(array)], dtype=np.int64)

@@ -3,18 +3,46 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from types import MappingProxyType
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from overfit_lab.config import BundledData, CustomData, Problem, import_object
-from overfit_lab.data.bundled import BUNDLED
+from overfit_lab.data.bundled import BUNDLED, SHAPES
+from overfit_lab.data.inputs import (
+    Inputs,
+    arrays_of,
+    as_inputs,
+    copy_inputs,
+    find_raw_fault,
+    is_sparse,
+    update_hash,
+    values_of,
+)
+from overfit_lab.data.preparation import Preparation
 from overfit_lab.errors import UserError
+
+
+class Sizes(NamedTuple):
+    """What a network is built for.
+
+    Args:
+        inputs: Number of features.
+        outputs: Number of logits.
+        shape: The shape of one row where it has one, such as (channels, height, width).
+        tokens: Where inputs are token numbers: they lie below this.
+    """
+
+    inputs: int
+    outputs: int
+    shape: tuple[int, ...] | None = None
+    tokens: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,12 +52,24 @@ class Source:
     Args:
         name: What it is called in tables and records.
         problem: One of the five problem types.
-        x: Inputs, `rows x features`, finite.
+        x: Inputs, `rows x features`, finite; of SciPy's sparse kinds, or dense. With a preparation raw ones, `rows` or
+            `rows x columns`, of numbers, strings and None, or sparse numbers.
         y: Targets by problem type. binary: `rows`, 0 or 1. multiclass: `rows`, class indices from 0. multilabel:
             `rows x labels`, 0 or 1. regression: `rows` or `rows x targets`, finite. unit_regression: the same,
             in [0, 1].
         groups: Columns by name, each of `rows` strings or integers, that are no inputs but say which rows belong
             together: those of one patient, of one writer. `split.group` names the one that a split keeps whole.
+        shape: The shape of one row, if it is more than a list of features: (channels, height, width) of an image.
+            Its product is the number of features; networks that need it unflatten their inputs.
+        tokens: Where inputs are the numbers of tokens: how many tokens there are. Networks with an embedding need it.
+        bayes_risk: Where it is known, the lowest risk that there can be, under the default loss of the problem type
+            and in the units of y: of regression the variance of the noise.
+        preparation: What makes numbers of raw inputs, fitted on the train rows of each fold.
+        official_test: Numbers of the rows that whoever published the data has set aside to test on; None where nobody
+            has. They are the test rows of every split.
+        official_val: The same for rows to validate on: those of a hold-out without `split.val_fraction`. Where these
+            are test rows, too, nothing is left to test on.
+        said: What was inferred from a file or done to it, in sentences; it is shown and recorded, and nothing else.
 
     Raises:
         UserError: The arrays do not fit together or not the problem type.
@@ -37,27 +77,46 @@ class Source:
 
     name: str
     problem: Problem
-    x: NDArray[Any]
+    x: Inputs
     y: NDArray[Any]
     groups: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    shape: tuple[int, ...] | None = None
+    tokens: int | None = None
+    bayes_risk: float | None = None
+    preparation: Preparation | None = None
+    official_test: NDArray[np.int64] | None = None
+    official_val: NDArray[np.int64] | None = None
+    said: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        raw = self.preparation is not None
         try:
-            problem = _find_fault(self.problem, np.asarray(self.x), np.asarray(self.y))
+            given = as_inputs(self.x)
+            problem = _find_fault(self.problem, given, np.asarray(self.y), raw=raw)
         except ValueError as error:
             problem = f"x or y is no array: {error}"
         if problem is None:
-            problem = _find_group_fault(self.groups, len(self.x))
+            problem = _find_group_fault(self.groups, given.shape[0])
+        if problem is None:
+            problem = _find_layout_fault(given, self.preparation, self.shape, self.tokens)
+        for name, rows in (("official_test", self.official_test), ("official_val", self.official_val)):
+            problem = problem or _find_rows_fault(name, rows, given.shape[0])
+        problem = problem or _find_official_fault(_rows(self.official_test), _rows(self.official_val), given.shape[0])
         if problem is not None:
             raise UserError(f"data={self.name}: {problem}")
         # Copies: the caller's arrays stay writable, and what he writes there does not reach a checked source.
-        x = np.array(self.x, dtype=np.float64, order="C")
+        x = copy_inputs(given, raw=raw)
         dtype = np.int64 if self.problem == "multiclass" else np.float64
         y = np.array(self.y, dtype=dtype, order="C")
         if self.problem != "multiclass" and y.ndim == 1:
             y = y[:, None]
         groups = {name: np.array(_objects(column).tolist()) for name, column in self.groups.items()}
-        self.__setstate__({"x": x, "y": y, "groups": groups})
+        shape = None if self.shape is None else tuple(map(int, self.shape))
+        official = {
+            name: None if rows is None else np.unique(rows).astype(np.int64)
+            for name, rows in (("official_test", self.official_test), ("official_val", self.official_val))
+        }
+        self.__setstate__({"x": x, "y": y, "groups": groups, "shape": shape, **official})
 
     def __getstate__(self) -> dict[str, Any]:
         # A read-only mapping cannot be pickled.
@@ -65,36 +124,57 @@ class Source:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         # Shared by every run of a sweep, so nobody may write to them. Pickled arrays come back writable.
-        for array in (state["x"], state["y"], *state["groups"].values()):
+        official = [state[name] for name in ("official_test", "official_val") if state.get(name) is not None]
+        for array in (*arrays_of(state["x"]), state["y"], *state["groups"].values(), *official):
             array.flags.writeable = False
         vars(self).update(state, groups=MappingProxyType(state["groups"]))
 
     @property
     def rows(self) -> int:
         """The number of rows."""
-        return len(self.x)
+        return int(self.x.shape[0])
+
+    @property
+    def sparse(self) -> bool:
+        """Whether inputs are mostly 0 and stay in compressed rows, prepared or not."""
+        return is_sparse(self.x)
+
+    @property
+    def validates_on_test(self) -> bool:
+        """Whether official test rows are validated on: then they are no test any more."""
+        return bool(np.isin(_rows(self.official_val), _rows(self.official_test)).any())
 
     @property
     def features(self) -> int:
         """The number of inputs of a network for this source."""
-        return int(self.x.shape[1])
+        return int(self.x.shape[1]) if self.preparation is None else self.preparation.features
 
     @property
     def outputs(self) -> int:
         """The number of outputs of a network for this source."""
         return int(self.y.max()) + 1 if self.problem == "multiclass" else int(self.y.shape[1])
 
+    @property
+    def sizes(self) -> Sizes:
+        """What a network for this source is built for."""
+        return Sizes(self.features, self.outputs, self.shape, self.tokens)
+
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of the rows and of what they mean; the name does not enter."""
+        """A hash of the rows and of what they mean: not of the name, a row's shape, or how it is prepared."""
         digest = hashlib.sha256(self.problem.encode())
         for array in (self.x, self.y):
-            digest.update(f"{array.shape}{array.dtype}".encode())
-            digest.update(array.tobytes())
+            update_hash(digest, array)
         for name in sorted(self.groups):
             numbers = self.number_groups(name)
             digest.update(f"{name!r}{numbers.shape}{numbers.dtype}".encode())
             digest.update(numbers.tobytes())
+        if self.tokens is not None:
+            digest.update(f"tokens{self.tokens}".encode())
+        for name, rows in (("test", self.official_test), ("val", self.official_val)):
+            if rows is not None:
+                digest.update(f"official {name}{rows.shape}".encode())
+                digest.update(rows.tobytes())
         return digest.hexdigest()
 
     def number_groups(self, name: str) -> NDArray[np.int64]:
@@ -107,24 +187,58 @@ class Source:
         return np.argsort(np.argsort(first)).astype(np.int64)[inverse]
 
 
-def _find_fault(problem: str, x: NDArray[Any], y: NDArray[Any]) -> str | None:
+def _rows(rows: NDArray[np.int64] | None) -> NDArray[np.int64]:
+    return np.empty(0, dtype=np.int64) if rows is None else np.asarray(rows)
+
+
+def _find_official_fault(test: NDArray[np.int64], val: NDArray[np.int64], count: int) -> str | None:
+    """Say in words why official rows to test and to validate on do not go together, or None."""
+    both = len(np.intersect1d(test, val))
+    if both and not both == len(test) == len(val):
+        return f"official_test and official_val share {both} rows; allowed is none, or that they are the same"
+    if len(test) + len(val) - both >= count:
+        return f"official_test and official_val are all of {count} rows; at least one must be left to train on"
+    return None
+
+
+def _find_rows_fault(name: str, rows: object, count: int) -> str | None:
+    """Say in words what is wrong with the numbers of official rows, or None."""
+    if rows is None:
+        return None
+    numbers = np.asarray(rows)
+    if numbers.ndim != 1 or numbers.dtype.kind not in "ui" or not 0 < len(numbers) < count:
+        return f"{name} has shape {numbers.shape} and type {numbers.dtype}; allowed are numbers of some of {count} rows"
+    if numbers.min() < 0 or numbers.max() >= count or len(np.unique(numbers)) < len(numbers):
+        return (
+            f"{name} goes from {numbers.min()} to {numbers.max()}; allowed are the numbers of {count} rows, each once"
+        )
+    return None
+
+
+def _find_fault(problem: str, x: Inputs, y: NDArray[Any], *, raw: bool) -> str | None:
     """Say in words what is wrong with the arrays of a source, or None."""
     if problem not in get_args(Problem):
         return f"problem type {problem!r} is unknown; allowed are {', '.join(get_args(Problem))}"
-    for name, array in (("x", x), ("y", y)):
-        if array.ndim == 0:
-            return f"{name} has shape (); allowed is an array with a row for each example"
-        if array.dtype.kind not in "buif":
-            return f"{name} holds {array.dtype} values; allowed are numbers"
-        if array.size == 0:
-            return f"{name} has shape {array.shape}; at least one row and one column are needed"
-        if not np.isfinite(array).all():
-            return f"{name} holds NaN or infinite values in {_bad_rows(array)} of {len(array)} rows"
-    if x.ndim != 2:
+    faults = find_raw_fault(x) if raw else _find_number_fault("x", x), _find_number_fault("y", y)
+    if any(faults):
+        return faults[0] or faults[1]
+    if x.ndim != 2 and not raw:
         return f"x has shape {x.shape}; allowed is rows x features"
-    if len(x) != len(y):
-        return f"x has {len(x)} rows and y has {len(y)}; they must be as many"
+    if x.shape[0] != len(y):
+        return f"x has {x.shape[0]} rows and y has {len(y)}; they must be as many"
     return _find_target_fault(problem, y)
+
+
+def _find_number_fault(name: str, array: Inputs) -> str | None:
+    if array.ndim == 0:
+        return f"{name} has shape (); allowed is an array with a row for each example"
+    if array.dtype.kind not in "buif":
+        return f"{name} holds {array.dtype} values; allowed are numbers"
+    if 0 in array.shape:
+        return f"{name} has shape {array.shape}; at least one row and one column are needed"
+    if not np.isfinite(values_of(array)).all():
+        return f"{name} holds NaN or infinite values in {_bad_rows(array)} of {array.shape[0]} rows"
+    return None
 
 
 def _find_target_fault(problem: str, y: NDArray[Any]) -> str | None:
@@ -167,6 +281,25 @@ def _find_group_fault(groups: object, rows: int) -> str | None:
     return None
 
 
+def _find_layout_fault(x: Inputs, preparation: Preparation | None, shape: object, tokens: object) -> str | None:
+    """Say in words what is wrong with the shape of a row or the number of tokens, or None."""
+    features = x.shape[1] if preparation is None else preparation.features
+    if shape is not None:
+        sides = tuple(shape) if isinstance(shape, list | tuple) else ()
+        if not sides or not all(_kind(side) == "int" and side > 0 for side in sides):
+            return f"shape is {shape!r}; allowed are whole numbers above 0, such as (channels, height, width)"
+        if math.prod(sides) != features:
+            return f"shape {sides} is that of {math.prod(sides)} features; a row of x has {features}"
+    if tokens is not None:
+        if not isinstance(tokens, int) or isinstance(tokens, bool) or tokens < 1:
+            return f"tokens is {tokens!r}; allowed is a whole number above 0"
+        if is_sparse(x):
+            return f"tokens is {tokens}, but x is sparse; allowed are token numbers in an array"
+        if preparation is None and ((x < 0).any() or (x >= tokens).any() or (x != np.floor(x)).any()):
+            return f"x holds values from {x.min():g} to {x.max():g}; allowed are token numbers 0, 1, ..., {tokens - 1}"
+    return None
+
+
 def _objects(column: object) -> NDArray[np.object_]:
     # As objects: NumPy would make the string "nan" of a NaN among strings, and a string of a number.
     return np.asarray(column, dtype=object)
@@ -178,7 +311,9 @@ def _kind(value: object) -> str:
     return "str" if isinstance(value, str) else type(value).__name__
 
 
-def _bad_rows(array: NDArray[Any]) -> int:
+def _bad_rows(array: Inputs) -> int:
+    if is_sparse(array):
+        return len(np.unique(array.tocoo().row[~np.isfinite(array.tocoo().data)]))
     return int((~np.isfinite(array.reshape(len(array), -1))).any(axis=1).sum())
 
 
@@ -192,7 +327,7 @@ def load_source(name: str) -> Source:
     if name not in BUNDLED:
         raise UserError(f"data.name={name}: allowed are {', '.join(BUNDLED)}, or data=custom with your own function")
     problem, load = BUNDLED[name]
-    return Source(name, problem, *load())
+    return Source(name, problem, *load(), shape=SHAPES.get(name))
 
 
 def source_of(config: BundledData | CustomData) -> Source:

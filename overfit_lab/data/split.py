@@ -73,12 +73,16 @@ def make_split(source: Source, config: HoldoutSplit | KFoldSplit) -> Split:
         UserError: There are too few rows or groups, or too few of a class, for what is asked; or the source has no
             such groups.
     """
-    keep = _Keep(_classes_to_stratify(source, config), _groups_to_keep(source, config), config.group)
-    development, test = _set_aside(np.arange(source.rows), config, keep)
+    keep = _Keep(classes_to_stratify(source, config), _groups_to_keep(source, config), config.group)
+    development, test = _set_aside(source, config, keep)
+    official = _official_fold(source, config, development)
+    if official is not None:
+        return Split(test, development, (official,))
     folds: list[Fold] = []
     for repeat in range(config.repeats):
         seed = derive_seed("folds", config.seed, repeat, bits=32)
         if isinstance(config, HoldoutSplit):
+            assert config.val_fraction is not None  # else the fold is official
             train, val = _cut(development, config.val_fraction, keep, "split.val_fraction", seed)
             folds.append(Fold(repeat, 0, train, val))
         else:
@@ -87,8 +91,18 @@ def make_split(source: Source, config: HoldoutSplit | KFoldSplit) -> Split:
     return Split(test, development, tuple(folds))
 
 
-def _set_aside(rows: Rows, config: HoldoutSplit | KFoldSplit, keep: _Keep) -> tuple[Rows, Rows]:
+def _set_aside(source: Source, config: HoldoutSplit | KFoldSplit, keep: _Keep) -> tuple[Rows, Rows]:
     """Cut the development rows and the test rows apart."""
+    rows = np.arange(source.rows)
+    if source.official_test is not None:
+        its_own = f"{source.name} brings {len(source.official_test)} test rows of its own"
+        if config.outer_folds is not None:
+            raise UserError(f"split.outer_folds={config.outer_folds}: {its_own}; allowed is null")
+        if config.test_fraction:
+            raise UserError(f"split.test_fraction={config.test_fraction:g}: {its_own}; allowed is 0")
+        if source.validates_on_test:
+            return rows, rows[:0]
+        return np.setdiff1d(rows, source.official_test), source.official_test
     if config.outer is not None and config.outer_folds is not None:
         asked = f"split.outer={config.outer}"
         seed = derive_seed("outer", config.seed, bits=32)
@@ -108,7 +122,28 @@ def _set_aside(rows: Rows, config: HoldoutSplit | KFoldSplit, keep: _Keep) -> tu
     return development, test
 
 
-def _classes_to_stratify(source: Source, config: HoldoutSplit | KFoldSplit) -> NDArray[Any] | None:
+def _official_fold(source: Source, config: HoldoutSplit | KFoldSplit, development: Rows) -> Fold | None:
+    """Validate on the rows that the source brings for it, where that is asked for; None where it is not."""
+    asked = isinstance(config, HoldoutSplit) and config.val_fraction is None
+    if source.official_val is None:
+        if asked:
+            raise UserError(
+                f"split.val_fraction=null: {source.name} brings no rows to validate on; allowed is above 0 and below 1"
+            )
+        return None
+    its_own = f"{source.name} brings {len(source.official_val)} rows of its own to validate on"
+    if not isinstance(config, HoldoutSplit):
+        raise UserError(f"split=kfold: {its_own}; allowed is split=holdout split.val_fraction=null")
+    if config.val_fraction is not None:
+        raise UserError(f"split.val_fraction={config.val_fraction:g}: {its_own}; allowed is null")
+    if config.repeats > 1:
+        raise UserError(f"split.repeats={config.repeats}: {its_own}, the same in each repeat; allowed is 1")
+    if config.group is not None:
+        raise UserError(f"split.group={config.group}: {its_own}; allowed is null")
+    return Fold(0, 0, np.setdiff1d(development, source.official_val), source.official_val)
+
+
+def classes_to_stratify(source: Source, config: HoldoutSplit | KFoldSplit) -> NDArray[Any] | None:
     """The class of every row where the split keeps their proportions, or None."""
     possible = source.problem in ("binary", "multiclass")
     if config.stratify is True and not possible:

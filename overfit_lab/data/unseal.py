@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from overfit_lab.config import Problem
+from overfit_lab.data.inputs import Inputs
 from overfit_lab.data.source import Source
 from overfit_lab.data.split import Rows, Split
 
@@ -20,13 +20,13 @@ class UnsealedRows:
 
     Args:
         problem: The problem type.
-        x: `rows x features`.
+        x: Inputs as they are in the source, a row for each.
         y: `rows` or `rows x targets`.
         rows: `rows`, their numbers in the source.
     """
 
     problem: Problem
-    x: NDArray[np.float64]
+    x: Inputs
     y: NDArray[Any]
     rows: Rows
 

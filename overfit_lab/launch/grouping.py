@@ -77,7 +77,8 @@ def duration(plans: Sequence[Plan], machine: Machine) -> float:
 
 def cost(plans: Sequence[Plan], machine: Machine) -> float:
     """Guess the seconds of one optimizer step of some runs that train together."""
-    widest = max(count_parameters(plan.network) for plan in plans)
+    # Where weights are used at many places, there are more products than parameters.
+    widest = max(max(count_parameters(p.network), p.per_row.products if p.per_row else 0) for p in plans)
     fits = sum(len(plan.split.folds) for plan in plans)
     # A product with each weight, forwards and twice backwards; the measuring of each epoch adds about half of that.
     arithmetic = 1.5 * 6 * widest * plans[0].config.training.batch_size / machine.rate
@@ -167,13 +168,16 @@ def bytes_per_fit(plans: Sequence[Plan]) -> int:
     rows, features = plan.source.rows, plan.source.features
     # A network of width w has about w^2 parameters; a handful of arrays of that width live at once.
     activations = 16 * config.training.batch_size * max(features, math.isqrt(widest)) * number
+    # Of other networks it is known what a row leaves behind; and once more for its gradients.
+    kept = max(p.per_row.kept if p.per_row else 0 for p in plans)
+    activations = max(activations, 2 * config.training.batch_size * kept * number)
     epochs = min(config.training.epochs, MAX_EPOCHS) + 1
     val_rows = max(len(fold.val) for fold in plan.split.folds)
-    kept = 4 * epochs * (val_rows if epochs * val_rows <= MAX_VALUES else BLOCKS)
+    losses = 4 * epochs * (val_rows if epochs * val_rows <= MAX_VALUES else BLOCKS)
     # Streams hold the rows once more in the order of their batches.
     data = 2 * rows * features * number // len({p.config_id for p in plans})
     # Beside what every step touches, the initial values are kept: the distance from them is measured.
-    return _bytes_of_state(plans) * 5 // 4 + activations + kept + data
+    return _bytes_of_state(plans) * 5 // 4 + activations + losses + data
 
 
 def _bytes_of_state(plans: Sequence[Plan]) -> int:

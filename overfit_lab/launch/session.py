@@ -96,7 +96,8 @@ class Session:
                     plan.files.load()
             # The study's directory may not exist yet, so the jobs are compared with one another.
             first = studies.setdefault(plan.study.directory, plan.study_record)
-            if (first.source, first.split) != (plan.study_record.source, plan.study_record.split):
+            own = plan.study_record
+            if not first.source.has_rows_of(own.source) or first.split != own.split:
                 raise UserError(
                     f"study.name={first.name}: a study has one source and one split, and this sweep has several; "
                     "use one command for each, or sweep study.name along"

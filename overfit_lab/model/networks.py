@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from overfit_lab.config import Activation
@@ -35,10 +38,58 @@ class Linear(nn.Sequential):
     Args:
         inputs: Number of features.
         outputs: Number of logits.
+        bias: Whether there is one.
+        initial: Small random weights, as torch has them, or 0.
     """
 
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__(nn.Linear(inputs, outputs))
+    def __init__(
+        self, inputs: int, outputs: int, *, bias: bool = True, initial: Literal["random", "zero"] = "random"
+    ) -> None:
+        layer = nn.Linear(inputs, outputs, bias=bias)
+        if initial == "zero":
+            for parameter in layer.parameters():
+                nn.init.zeros_(parameter)
+        super().__init__(layer)
+
+
+class FixedFeatures(nn.Module):
+    """Random features relu(v x) / sqrt(features), v ~ N(0, 1 / inputs), that are drawn once and never trained.
+
+    Args:
+        inputs: Number of features of the data.
+        features: Number of random features.
+    """
+
+    directions: Tensor
+
+    def __init__(self, inputs: int, features: int) -> None:
+        super().__init__()
+        # A buffer: what is not trained is no weight to penalise either. A ReLU may be scaled before as well as after.
+        self.register_buffer("directions", torch.randn(features, inputs) / math.sqrt(inputs * features))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Compute the features of `rows x inputs`."""
+        return nn.functional.linear(x, self.directions).relu()
+
+
+class RandomFeatures(nn.Sequential):
+    """A linear model on fixed random ReLU features, of which only the last layer is trained [Rahimi and Recht 2008].
+
+    Features are scaled so that neither their kernel nor the step size that gradient descent takes depends on their
+    number. The last layer begins at zero, so gradient descent on the squared error tends to the solution of least
+    norm, which has the peak of double descent [Belkin et al. 2019; Mei and Montanari 2022].
+
+    Args:
+        inputs: Number of features of the data.
+        outputs: Number of logits.
+        features: Number of random features.
+    """
+
+    def __init__(self, inputs: int, outputs: int, *, features: int) -> None:
+        last = nn.Linear(features, outputs)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        super().__init__(FixedFeatures(inputs, features), last)
 
 
 class MLP(nn.Sequential):

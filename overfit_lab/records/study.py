@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+from pydantic import Field
 
 from overfit_lab.config import HoldoutSplit, KFoldSplit
 from overfit_lab.errors import UserError
@@ -19,7 +20,7 @@ from overfit_lab.records.schema import Record, read_frame, read_record, write_fr
 
 
 class SourceRecord(Record):
-    """What a study knows of its source."""
+    """What a study knows of its source; the Bayes risk in its own units, None where it is not known."""
 
     name: str
     problem: str
@@ -27,6 +28,13 @@ class SourceRecord(Record):
     features: int
     outputs: int
     fingerprint: str
+    bayes_risk: float | None = None
+    # Whether rows that were published to test on are validated on.
+    validates_on_test: bool = False
+
+    def has_rows_of(self, other: SourceRecord) -> bool:
+        """Say whether two are of the same rows; how a run prepares them, and so the number of features, may differ."""
+        return self.model_copy(update={"features": other.features}) == other
 
 
 class TestUse(Record):
@@ -82,10 +90,17 @@ class StudyRecord(Record):
     # None where an older version wrote it.
     duplicates: DuplicatesRecord | None = None
     test_use: TestUse | None = None
+    # What was inferred from a file or done to it.
+    said: list[str] = Field(default_factory=list)
 
     def caveats(self) -> list[str]:
         """Say what of its rows a reader of the results should know, a sentence for each."""
         lines = [] if self.duplicates is None else self.duplicates.sentences()
+        if self.source.validates_on_test:
+            lines.append(
+                f"the rows that {self.source.name} was published with to test on are validated on: what is chosen by "
+                "these losses has no test left"
+            )
         if (group := self.split.get("group")) is not None:
             lines.append(
                 f"rows of one {group} are not independent, but the standard errors of validation losses and the "
@@ -141,7 +156,7 @@ class StudyFiles:
         if not self.record.is_file():
             return
         present = self.load()
-        if present.source != record.source:
+        if not present.source.has_rows_of(record.source):
             theirs, ours = present.source, record.source
             what = f"{theirs.name}" if theirs.name != ours.name else f"other rows of {theirs.name}"
             raise UserError(f"{self.directory} belongs to {what}, not to {ours.name}; give another study.name")

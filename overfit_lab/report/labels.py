@@ -93,8 +93,10 @@ def study_title(study: Study) -> str:
     split = record.split
     if split.get("kind") == "kfold":
         how = f"{split.get('folds')}-fold cross-validation"
+    elif split.get("val_fraction") is None:
+        how = "hold-out, official rows for validation"
     else:
-        how = f"hold-out, {100 * split.get('val_fraction', 0):g} % for validation"
+        how = f"hold-out, {100 * split['val_fraction']:g} % for validation"
     if split.get("repeats", 1) > 1:
         how += f", {split['repeats']} times"
     if split.get("group") is not None:

@@ -21,8 +21,20 @@ def study_notes(study: Study, moves: Mapping[str, Shuffles]) -> list[str]:
     Raises:
         UserError: `final.json` is damaged.
     """
-    caveats = [printable(line) for line in study.record.caveats()]
+    caveats = [printable(line) for line in study.record.caveats()] + noise_sentences(study)
     return caveats + shuffle_sentences(study, moves) + _test_sentences(study)
+
+
+def noise_sentences(study: Study) -> list[str]:
+    """Say that labels were made wrong on purpose, where any were."""
+    shares = sorted({share for run in study.runs if (share := run.config.get("data", {}).get("label_noise"))})
+    if not shares:
+        return []
+    levels = ", ".join(f"{100 * share:g} %" for share in shares)
+    return [
+        f"labels of train and validation rows were made wrong on purpose ({levels}), the same for all seeds, and none "
+        "of the test's; curves that end with _clean are measured against the right labels"
+    ]
 
 
 def _test_sentences(study: Study) -> list[str]:

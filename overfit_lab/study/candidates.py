@@ -34,6 +34,8 @@ class Candidate:
         settings: What tells its configuration from the others', by dotted keys.
         layout: Which rows its losses are of, and how they fall into folds; what two candidates must share for their
             losses to be compared row by row.
+        val_train_ratio: Validation rows of a fold by its train rows, where `data.train_size` leaves fewer of these than
+            the split does; else None.
     """
 
     runs: tuple[RunRecord, ...]
@@ -44,6 +46,7 @@ class Candidate:
     row_losses: NDArray[np.float64]
     settings: Mapping[str, Any]
     layout: tuple[bytes, ...]
+    val_train_ratio: float | None = None
 
     @property
     def config_id(self) -> str:
@@ -184,6 +187,12 @@ def _check_comparable(study: Study) -> None:
                 f"{key}: the runs have {' and '.join(sorted(values))}, so their losses have different units and cannot "
                 "be compared; give each its own study.name"
             )
+    noise = sorted({float(run.config["data"].get("label_noise", 0)) for run in study.runs})
+    if len(noise) > 1:
+        raise UserError(
+            f"data.label_noise: the runs have {' and '.join(f'{share:g}' for share in noise)}, so they were validated "
+            "on different labels and their losses cannot be compared; give each its own study.name"
+        )
 
 
 def _fault(runs: Sequence[RunRecord], study: Study) -> str | None:
@@ -235,7 +244,20 @@ def _make(runs: Sequence[RunRecord], study: Study, swept: Sequence[str]) -> Cand
         row_losses=pooled[best],
         settings={key: value for key, value in flatten(runs[0].config).items() if key in swept},
         layout=(kept.rows.tobytes(), kept.folds.tobytes()),
+        val_train_ratio=_val_train_ratio(runs[0], study),
     )
+
+
+def _val_train_ratio(run: RunRecord, study: Study) -> float | None:
+    size = run.config["data"].get("train_size")
+    if size is None:
+        return None
+    development = study.files.load_split().filter(pl.col("role") == "dev")
+    folds = development.drop_nulls("fold").group_by("repeat", "fold").len()["len"]
+    per_repeat = development.group_by("repeat").len()["len"]
+    val = float(np.mean(folds.to_numpy()))
+    train = size if size >= 1 else size * (float(np.mean(per_repeat.to_numpy())) - val)
+    return float(val / train)
 
 
 def _check_losses(files: RunFiles, run: RunRecord) -> None:

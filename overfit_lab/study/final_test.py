@@ -35,7 +35,7 @@ def measure_test(trained: Trained, plan: Plan, opened: UnsealedRows, validation:
         validation: What was promised.
     """
     data, task = trained.data[0], plan.task
-    rows = data.scale(opened)
+    rows = data.prepare(opened)
     logits = predict(trained.modules[0].network, rows, [0])[0, 0]
     targets = rows.y[0]
     losses = task.loss(logits, targets).double().numpy()

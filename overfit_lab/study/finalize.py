@@ -19,7 +19,7 @@ import polars as pl
 import torch
 
 from overfit_lab.cohort import Cohort
-from overfit_lab.config import Config, StudyConfig, parse
+from overfit_lab.config import Config, LoggerConfig, StudyConfig, parse
 from overfit_lab.data.split import Fold, Rows, Split
 from overfit_lab.data.unseal import unseal
 from overfit_lab.environment import describe_environment, device_name
@@ -75,6 +75,8 @@ def finalize(
     """
     study = load_study(path)
     refuse_opened(study.files, reason)
+    if study.record.source.validates_on_test:
+        raise UserError(f"{path}: its validation rows are the official test rows, so there are none left to test on")
     if not partial:
         _refuse_unfinished(study)
     candidates, left_out, seeds = gather_candidates(study)
@@ -152,7 +154,7 @@ def _plan(study: Study, selection: Selection) -> Plan:
     trainer = config.trainer
     if trainer.accelerator == "cuda" and not torch.cuda.is_available():
         trainer = trainer.model_copy(update={"accelerator": "auto"})
-    plan = prepare(config.model_copy(update={"study": own, "trainer": trainer}))
+    plan = prepare(config.model_copy(update={"study": own, "trainer": trainer, "logger": LoggerConfig(_target_=None)}))
     study.files.check(plan.study_record)
     if len(plan.split.test) == 0:
         raise UserError(f"{study.files.directory}: it has no test rows (split.test_fraction=0), so there is no test")
@@ -198,7 +200,7 @@ def _retrain(plan: Plan, chosen: Candidate, listeners: Sequence[Listener]) -> tu
         ) from error
     shutil.rmtree(StudyFiles(config.study.directory).directory)
     record = RetrainRecord(
-        rows=len(rows),
+        rows=len(trained.development.folds[0].train),
         epochs=chosen.epoch,
         seed=config.seed,
         train_loss=float(trained.history.curve("train", "loss")[0, 0, -1]),
@@ -231,6 +233,12 @@ def _warnings(study: Study, selection: Selection, left_out: Sequence[LeftOut], s
         lines.append(
             f"the selected epoch {chosen.epoch} is at the horizon of {chosen.horizon}: validation was still improving; "
             f"train longer, for example with training.epochs={2 * chosen.horizon}"
+        )
+    noise = chosen.config["data"].get("label_noise", 0)
+    if noise:
+        lines.append(
+            f"{100 * noise:g} % of the labels that it was validated on are wrong on purpose, and none of the test's: "
+            "the two losses are of different things"
         )
     if len(selection.candidates) == 1:
         lines.append("there is one configuration: nothing but its number of epochs was selected")

@@ -92,7 +92,10 @@ def _compare(candidate: Candidate, lowest: Candidate, split: Mapping[str, Any]) 
     if len(by_fold) > 1:
         # Repeats of a cross-validation tell little new; hold-outs that are reshuffled are its folds.
         folds = split.get("folds", len(by_fold))
-        p_value = corrected_t_test(by_fold, val_train_ratio=_val_train_ratio(split)).p_value
+        # Of two that trained on different numbers of rows, the one with fewer shares fewer of them between its folds,
+        # and is the less certain one.
+        ratios = [one.val_train_ratio or _val_train_ratio(split) for one in (candidate, lowest)]
+        p_value = corrected_t_test(by_fold, val_train_ratio=max(ratios)).p_value
         return _Compared(float(by_fold.mean()), within_one_standard_error(by_fold, folds=folds), p_value)
     if candidate.layout == lowest.layout and len(lowest.row_losses) > 1:
         by_row = candidate.row_losses - lowest.row_losses

@@ -81,6 +81,13 @@ def _mean_squared_error(logits: Tensor, targets: Tensor) -> Parts:
     return error.square().mean(-1), lambda: error.mul_(2 / logits.shape[-1])
 
 
+def _one_hot_mean_squared_error(logits: Tensor, targets: Tensor) -> Parts:
+    """Against 1 for the target's class and 0 for the others, as the mean over outputs; targets are class indices."""
+    index = targets.expand(logits.shape[:-1]).unsqueeze(-1)
+    error = logits.scatter_add(-1, index, -torch.ones_like(index, dtype=logits.dtype))
+    return error.square().mean(-1), lambda: error.mul_(2 / logits.shape[-1])
+
+
 def _sigmoid_mean_squared_error(logits: Tensor, targets: Tensor) -> Parts:
     """After a sigmoid, as the mean over outputs."""
     p = logits.sigmoid()
@@ -91,4 +98,5 @@ def _sigmoid_mean_squared_error(logits: Tensor, targets: Tensor) -> Parts:
 binary_cross_entropy = Loss(_binary_cross_entropy)
 categorical_cross_entropy = Loss(_categorical_cross_entropy)
 mean_squared_error = Loss(_mean_squared_error)
+one_hot_mean_squared_error = Loss(_one_hot_mean_squared_error)
 sigmoid_mean_squared_error = Loss(_sigmoid_mean_squared_error)

@@ -16,6 +16,7 @@ from overfit_lab.task.losses import (
     binary_cross_entropy,
     categorical_cross_entropy,
     mean_squared_error,
+    one_hot_mean_squared_error,
     sigmoid_mean_squared_error,
 )
 
@@ -68,7 +69,10 @@ TABLE: dict[Problem, _Row] = {
     # The area under the curve of every class against the rest costs more than a small cohort's training: on request.
     "multiclass": _Row(
         _softmax,
-        {"categorical_cross_entropy": categorical_cross_entropy},
+        {
+            "categorical_cross_entropy": categorical_cross_entropy,
+            "mean_squared_error": one_hot_mean_squared_error,
+        },
         ("accuracy", "f1", "auroc"),
         default=2,
     ),
@@ -101,4 +105,6 @@ def make_task(config: TaskConfig, problem: Problem) -> Task:
     for name in metrics:
         if name not in row.metrics:
             raise UserError(f"task.metrics={name}: {problem} allows {', '.join(row.metrics)}")
-    return Task(problem, row.activation, loss_name, row.losses[loss_name], metrics)
+    # What regresses on classes as 0 and 1 has its predictions in the logits themselves.
+    as_values = problem == "multiclass" and loss_name == "mean_squared_error"
+    return Task(problem, _identity if as_values else row.activation, loss_name, row.losses[loss_name], metrics)

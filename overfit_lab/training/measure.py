@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import math
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,12 +17,16 @@ from overfit_lab.task.metrics import measure_members
 from overfit_lab.task.task import Task
 from overfit_lab.training.stack import StackedNetwork
 from overfit_lab.training.stack.looped import LoopedNetwork
+from overfit_lab.training.stack.sparse import SparseNetwork
+from overfit_lab.training.stack.vmapped import VmappedNetwork
 
 # Elements of the widest layer in one forward pass, over all members. On a processor what one layer hands to the next
 # should stay in its cache: 2 MB in float32. A GPU wants large passes, and this bounds their memory.
 CHUNK_ELEMENTS = {"cpu": 500_000, "cuda": 50_000_000}
 # Fewer rows than this are not worth a pass.
 MIN_CHUNK_ROWS = 128
+# How curves end that are measured against the right labels, where others were made wrong.
+CLEAN = "clean"
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +35,8 @@ class Measurement:
 
     Args:
         losses: For each stream, `configurations x rows`.
-        metrics: For each metric, `streams x configurations`; without the loss.
+        metrics: For each metric, `streams x configurations`; without the loss. Where labels were made wrong, loss and
+            metrics against the right ones, too, as `loss_clean`.
     """
 
     losses: list[Tensor]
@@ -62,7 +67,7 @@ def measure(
     """
     logits = predict(network, rows, fold_of_stream)
     losses: list[Tensor] = []
-    metrics: dict[str, list[Tensor]] = {name: [] for name in task.metrics}
+    metrics: dict[str, list[Tensor]] = defaultdict(list)
     sizes = [rows.sizes[fold] for fold in fold_of_stream]
     # Neighbours of one size are measured by one call; the folds of a split have two sizes at most.
     for size, run in itertools.groupby(range(len(sizes)), key=sizes.__getitem__):
@@ -75,6 +80,11 @@ def measure(
             own, targets = unscale(own, scalings), unscale(targets, scalings)
         for name, values in measure_members(task.metrics, task.problem, own, targets).items():
             metrics[name].append(values)
+        if rows.clean is not None:
+            right = rows.clean[folds, None, :size]
+            clean = {"loss": task.loss(own, right).mean(-1, dtype=torch.float64)}
+            for name, values in (clean | measure_members(task.metrics, task.problem, own, right)).items():
+                metrics[f"{name}_{CLEAN}"].append(values)
     return Measurement(losses, {name: torch.cat(parts) for name, parts in metrics.items()})
 
 
@@ -103,14 +113,18 @@ def _forward(network: StackedNetwork, rows: StackedRows, fold_of_stream: Sequenc
         # It may mix rows: all of them at once, and none that only pads.
         return network.forward(x[folds], sizes=[rows.sizes[fold] for fold in folds])
     members = network.streams * network.configurations
-    # A network of width w has about w^2 parameters.
-    widest = max(x.shape[2:].numel(), math.isqrt(network.flat.numel() // members))
-    step = max(MIN_CHUNK_ROWS, CHUNK_ELEMENTS[x.device.type] // (members * widest))
+    # Sparse rows that stay so are hardly there.
+    inputs = x.shape[2:].numel() if isinstance(x, Tensor) or not isinstance(network, SparseNetwork) else 0
+    widest = max(inputs, network.widest)
+    if isinstance(network, VmappedNetwork):
+        # Weights that are used at many places leave more behind than there are parameters.
+        widest = max(widest, network.kept_per_row(x.shape[2]))
+    step = max(MIN_CHUNK_ROWS, CHUNK_ELEMENTS[rows.y.device.type] // (members * widest))
     parts: list[Tensor] = []
     for first in range(0, x.shape[1], step):
         own = x[:, first : first + step]
         # Where every fold is one stream, its rows need not be copied.
-        parts.append(network(own if folds == list(range(len(x))) else own[folds]))
+        parts.append(network(network.take(own if folds == list(range(x.shape[0])) else own[folds])))
     if len(parts) == 1:
         return parts[0]
     # Outputs before rows, as a layered network computes them: a sum over outputs then runs along memory.

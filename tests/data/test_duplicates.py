@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from overfit_lab.config import HoldoutSplit, KFoldSplit
 from overfit_lab.data import Fold, Source, Split, make_split
-from overfit_lab.data import duplicates as module
+from overfit_lab.data import inputs as module
 from overfit_lab.data.duplicates import Duplicates, find_duplicates
 
 KFOLD = KFoldSplit(kind="kfold", test_fraction=0.3, repeats=2, seed=0, stratify=False, folds=3)

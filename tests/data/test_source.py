@@ -405,3 +405,49 @@ def test_custom_source_gets_the_further_keys(arguments: dict[str, object], expec
 def test_custom_source_at_fault(config: CustomData, message: str) -> None:
     with pytest.raises(UserError, match=message):
         source_of(config)
+
+
+def test_the_shape_of_a_row_and_the_number_of_tokens() -> None:
+    x = np.arange(24).reshape(2, 12)
+    plain = Source("s", "binary", x, np.array([0, 1]))
+    assert plain.sizes == (12, 1, None, None)
+    image = Source("s", "binary", x, np.array([0, 1]), shape=[np.int64(3), 2, 2])  # type: ignore[arg-type]
+    assert image.shape == (3, 2, 2)
+    assert image.sizes == (12, 1, (3, 2, 2), None)
+    # The rows are the same, however they are looked at; as numbers of tokens they are something else.
+    assert image.fingerprint == plain.fingerprint
+    text = Source("s", "binary", x, np.array([0, 1]), tokens=24)
+    assert text.sizes == (12, 1, None, 24)
+    assert text.fingerprint != plain.fingerprint
+    for source in (image, text):
+        again = pickle.loads(pickle.dumps(source))
+        assert (again.sizes, again.fingerprint) == (source.sizes, source.fingerprint)
+
+
+@pytest.mark.parametrize(
+    ("layout", "message"),
+    [
+        ({"shape": (1, 3)}, r"^data=s: shape \(1, 3\) is that of 3 features; a row of x has 2$"),
+        ({"shape": ()}, r"^data=s: shape is \(\); allowed are whole numbers above 0, such as"),
+        ({"shape": 2}, r"^data=s: shape is 2; allowed are whole numbers"),
+        ({"shape": (-1, -2)}, r"^data=s: shape is \(-1, -2\); allowed are"),
+        ({"shape": (1.0, 2)}, r"^data=s: shape is \(1\.0, 2\); allowed are"),
+        ({"tokens": 0}, r"^data=s: tokens is 0; allowed is a whole number above 0$"),
+        ({"tokens": True}, r"^data=s: tokens is True; allowed is"),
+        ({"tokens": 5}, r"^data=s: x holds values from -2 to 4; allowed are token numbers 0, 1, \.\.\., 4$"),
+    ],
+)
+def test_layout_at_fault(layout: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        Source("s", "binary", X, TARGETS["binary"], **layout)
+
+
+def test_token_numbers_are_whole_and_below_their_number() -> None:
+    for x in ([[0.0], [1.5]], [[0.0], [2.0]]):
+        with pytest.raises(UserError, match=r"allowed are token numbers 0, 1, \.\.\., 1$"):
+            Source("s", "binary", np.array(x), np.array([0, 1]), tokens=2)
+
+
+def test_bundled_images_have_a_shape() -> None:
+    shapes = {name: load_source(name).shape for name in ("digits", "digits_traits", "digits_ink", "wine")}
+    assert shapes == {"digits": (1, 8, 8), "digits_traits": (1, 8, 8), "digits_ink": (1, 4, 8), "wine": None}

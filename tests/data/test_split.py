@@ -137,6 +137,7 @@ def test_hold_out_takes_its_fraction_of_the_development_rows(source: Source, con
     split = make_split(source, config)
     assert [(f.repeat, f.fold) for f in split.folds] == [(repeat, 0) for repeat in range(config.repeats)]
     for fold in split.folds:
+        assert config.val_fraction is not None
         wanted = config.val_fraction * len(split.development)
         assert wanted - 1e-9 <= len(fold.val) < wanted + 1
 

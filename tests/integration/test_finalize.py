@@ -150,6 +150,7 @@ def test_the_test_loss_is_that_of_a_plain_retraining(tmp_path: Path, name: str) 
         steps=steps,
         widest=math.ceil(len(development) / steps),
     )
+    assert isinstance(plain.network, nn.Sequential)
     mean, sd = source.x[development].mean(0), source.x[development].std(0)
     x = (source.x[test] - mean) / np.where(sd > 0, sd, 1)
     logits, y = _numpy_logits(plain.network, x), y[test]

@@ -20,7 +20,7 @@ def _everything(folder: Path) -> set[tuple[str, int]]:
     [
         (["data=mnits"], "data=mnits: allowed are breast_cancer, custom, diabetes, digits"),
         (["data.name=mnits"], "data.name=mnits: allowed are breast_cancer, digits"),
-        (["optimizer=newton"], "optimizer=newton: allowed are adam, adamw, momentum, rmsprop, sgd"),
+        (["optimizer=newton"], "optimizer=newton: allowed are adam, adamw, custom, momentum, rmsprop, sgd"),
         (["model.widht=3"], "there is no key model.widht; allowed there are _target_, width, depth"),
         (["optimizr=sgd"], "there is no key optimizr; allowed there are data, split, model"),
         (["model.width=["], "model.width=[ cannot be read as KEY=VALUE"),
@@ -36,6 +36,14 @@ def _everything(folder: Path) -> set[tuple[str, int]]:
         (["data=iris", "split.folds=41"], "split.folds=41: class 0 has 40 row(s), stratifying needs 41"),
         (["task=regression"], "task=regression: the source is binary; allowed are auto and binary"),
         (["task.metrics=[r2]"], "task.metrics=r2: binary allows accuracy, f1, auroc"),
+        (["data.label_noise=1"], "data.label_noise=1: must be at least 0 and below 1"),
+        (
+            ["data=diabetes", "data.label_noise=0.1"],
+            "data.label_noise=0.1: diabetes is regression; only binary, multicl",
+        ),
+        (["data.train_size=365"], "data.train_size=365: a fold has 364 train rows; allowed is 1 to 364, or a share"),
+        (["data.train_size=0"], "data.train_size=0: must be greater than or equal to 1 or above 0 and below 1"),
+        (["data.train_size=1.5"], "data.train_size=1.5: must be a valid integer"),
         (["data.scale_targets=true"], "data.scale_targets=true: breast_cancer is binary"),
         (["penalty.exclude=[nope]"], "penalty.exclude=nope: matches no parameter; allowed are 0.weight, 0.bias"),
         (
@@ -43,6 +51,21 @@ def _everything(folder: Path) -> set[tuple[str, int]]:
             "model._target_=no.Such: ModuleNotFoundError: ",
         ),
         (["model._target_=torch.nn.ReLU"], "model._target_=torch.nn.ReLU: called with inputs=30, outputs=1"),
+        (
+            ["model=cnn"],
+            "model=cnn: the rows of the data have no shape; allowed is (channels, length) or (channels, hei",
+        ),
+        (["model=cnn", "data=digits", "model.kernel=2"], "model.kernel=2: must be odd"),
+        (["model=transformer", "model.heads=5"], "model.heads=5: must divide model.embedding=32"),
+        (["model=transformer", "model.patch=4"], "model.patch=4: must divide the sides of a row, 30"),
+        (["optimizer=custom"], "optimizer._target_ is missing; give it as optimizer._target_="),
+        (["optimizer=custom", "optimizer._target_=torch.optim.Adaam"], "optimizer._target_=torch.optim.Adaam: "),
+        (
+            ["-m", "optimizer=custom", "optimizer._target_=torch.optim.NAdam,torch.optim.LBFGS"],
+            "optimizer._target_=torch.optim.LBFGS: a step failed: ",
+        ),
+        (["logger=csv", "logger.nmae=x"], "there is no key logger.nmae; allowed there are _target_, save_dir"),
+        (["logger=csv", "+logger.nmae=x"], "logger._target_=lightning.pytorch.loggers.CSVLogger: "),
         # In a sweep, the last job's mistake is found before the first job starts.
         (["-m", "model.width=4,8,0"], "model.width=0: must be greater than or equal to 1"),
         (["-m", "data=iris,mnits"], "data=mnits: allowed are breast_cancer, custom"),

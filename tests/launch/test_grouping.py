@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from overfit_lab.cohort import Cohort
 from overfit_lab.config import Config, conf_directory
-from overfit_lab.launch.grouping import Machine, bytes_per_fit, duration, form_cohorts
+from overfit_lab.launch.grouping import Machine, bytes_per_fit, cost, duration, form_cohorts
 from overfit_lab.launch.job import config_of, register_resolvers
 from overfit_lab.model import count_parameters
 from overfit_lab.plan import Plan, prepare
@@ -349,3 +349,13 @@ def test_rows_are_counted_for_each_seed(base: Config) -> None:
 def test_figures_of_a_machine_may_be_infinite(base: Config) -> None:
     machine = dataclasses.replace(LAVISH, cache=math.inf)
     assert len(form_cohorts(grid(base, seed=[0, 1]), machine)) == 1
+
+
+def test_convolutions_count_by_what_a_row_costs(config: Configure) -> None:
+    """Their weights are few, but used at many places: more time and memory than a plain network takes."""
+    [cnn] = grid(config("data=digits", "model=cnn", "model.channels=8"))
+    [mlp] = grid(config("data=digits", "model.width=27"))
+    assert count_parameters(mlp.network) > count_parameters(cnn.network)
+    machine = dataclasses.replace(LAVISH, step=0.0, rate=1e9)
+    assert cost([cnn], machine) > 5 * cost([mlp], machine)
+    assert bytes_per_fit([cnn]) > bytes_per_fit([mlp])

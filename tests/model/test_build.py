@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from overfit_lab.config import Activation, CustomModel, LinearModel, MLPModel
+from overfit_lab import config as cfg
+from overfit_lab.config import Activation, CustomModel, LinearModel, MLPModel, ModelConfig
 from overfit_lab.errors import UserError
 from overfit_lab.model import MLP, Linear, build_network, count_parameters, initialise, stackable_shape
 
@@ -155,8 +156,8 @@ def test_initial_weights_depend_on_seed_repeat_and_fold_alone(config: LinearMode
     initialise(config, 4, 3, seed=5, repeat=0, fold=0)
     torch.randn(10)
     assert weights(initialise(config, 4, 3, seed=1, repeat=2, fold=3)) == first
-    for key in ({"seed": 2}, {"repeat": 3}, {"fold": 2}, {"repeat": 3, "fold": 2}):
-        assert weights(initialise(config, 4, 3, **{"seed": 1, "repeat": 2, "fold": 3, **key})) != first
+    for seed, repeat, fold in ((2, 2, 3), (1, 3, 3), (1, 2, 2), (1, 3, 2)):
+        assert weights(initialise(config, 4, 3, seed=seed, repeat=repeat, fold=fold)) != first
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=["linear", "mlp", "dropout", "custom"])
@@ -217,3 +218,72 @@ def test_initial_weights_are_spread_as_torch_does_by_default() -> None:
         assert 0.95 * fan_in**-0.5 < layer.weight.abs().max() <= fan_in**-0.5
         assert layer.bias.abs().max() <= fan_in**-0.5
         assert layer.weight.std().item() == pytest.approx((3 * fan_in) ** -0.5, rel=0.05)
+
+
+class Shaped(Bottleneck):
+    def __init__(self, inputs: int, outputs: int, shape: tuple[int, ...] | None, tokens: int = 7) -> None:
+        super().__init__(inputs, outputs)
+        self.layout = shape, tokens
+
+
+@pytest.mark.parametrize(
+    ("arguments", "layout", "given"),
+    [
+        ({}, ((1, 2, 2), 9), ((1, 2, 2), 9)),
+        # What the source does not say is None where it must be given, and else the network's own default.
+        ({}, (None, None), (None, 7)),
+        ({"shape": [4], "tokens": 3}, ((1, 2, 2), None), ([4], 3)),
+    ],
+)
+def test_a_custom_model_gets_shape_and_tokens_where_it_asks_for_them(
+    arguments: dict[str, object], layout: tuple[tuple[int, ...] | None, int | None], given: object
+) -> None:
+    for network in (
+        build_network(custom("Shaped", **arguments), 4, 3, *layout),
+        initialise(custom("Shaped", **arguments), 4, 3, *layout, seed=0, repeat=0, fold=0),
+    ):
+        assert isinstance(network, Shaped)
+        assert network.layout == given
+    assert isinstance(build_network(custom("Bottleneck"), 4, 3, *layout), Bottleneck)
+
+
+OWN: dict[str, dict[str, object]] = {
+    "CNN": {"channels": 2, "depth": 1, "kernel": 3, "activation": "relu", "dropout": 0.0},
+    "ResNet": {"width": 2, "stages": 2, "blocks": 1},
+    "Transformer": {"embedding": 4, "depth": 1, "heads": 2, "patch": 1, "dropout": 0.0},
+    "RandomFeatures": {"features": 7},
+}
+
+
+def own(name: str, **changes: object) -> ModelConfig:
+    values = {"_target_": f"overfit_lab.model.{name}", **OWN[name], **changes}
+    config: ModelConfig = getattr(cfg, f"{name}Model").model_validate(values)
+    return config
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_own_networks_are_built_with_shape_and_by_their_config(name: str) -> None:
+    network = build_network(own(name), 6, 3, (1, 2, 3))
+    assert type(network).__name__ == name
+    assert network(torch.zeros(2, 6)).shape == (2, 3)
+    # What is drawn of random features is no parameter.
+    states = [initialise(own(name), 6, 3, (1, 2, 3), seed=s, repeat=0, fold=0).state_dict() for s in (0, 0, 1)]
+    same, other = (any(not torch.equal(states[0][k], s[k]) for k in s) for s in states[1:])
+    assert (same, other) == (False, True)
+
+
+@pytest.mark.parametrize("config", [LINEAR, mlp(), own("CNN"), own("ResNet"), own("RandomFeatures")])
+def test_token_numbers_are_for_networks_that_look_them_up(config: ModelConfig) -> None:
+    with pytest.raises(
+        UserError, match=r"^model\._target_=overfit_lab\.model\.\w+: the inputs are token numbers, which"
+    ):
+        build_network(config, 6, 3, (1, 2, 3), 9)
+    assert build_network(own("Transformer"), 6, 3, None, 9)(torch.full((1, 6), 8.0)).shape == (1, 3)
+
+
+def test_own_networks_stack_where_they_differ_in_dropout_alone() -> None:
+    for name in ("CNN", "Transformer"):
+        assert stackable_shape(own(name, dropout=0.5)) == stackable_shape(own(name))
+        assert stackable_shape(own(name, depth=2)) != stackable_shape(own(name))
+    assert stackable_shape(own("ResNet", width=3)) != stackable_shape(own("ResNet"))
+    assert len({stackable_shape(own(name)) for name in OWN}) == len(OWN)

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from overfit_lab.config import Activation
-from overfit_lab.model import MLP, Linear, count_parameters
+from overfit_lab.model import CNN, MLP, Linear, RandomFeatures, ResNet, count_parameters, count_pass
+from overfit_lab.model.networks import FixedFeatures
 
 FORMULAS: dict[Activation, Callable[[float], float]] = {
     "relu": lambda z: max(z, 0.0),
@@ -119,3 +120,43 @@ def test_tied_parameters_are_counted_once() -> None:
     same = nn.Linear(5, 3)
     same.weight = decoder.weight
     assert count_parameters(nn.Sequential(encoder, decoder, same)) == 20 + 18 + 3
+
+
+def test_random_features_are_their_formula_and_begin_at_zero() -> None:
+    torch.manual_seed(0)
+    network = RandomFeatures(4, 2, features=5).double()
+    x = torch.randn(3, 4, dtype=torch.float64)
+    assert not network(x).any()
+    assert count_parameters(network) == 5 * 2 + 2
+    fixed, last = network
+    assert isinstance(fixed, FixedFeatures)
+    assert isinstance(last, nn.Linear)
+    nn.init.normal_(last.weight)
+    nn.init.normal_(last.bias)
+    weight, bias, directions = (v.tolist() for v in (last.weight, last.bias, fixed.directions))
+    for row, logits in zip(x.tolist(), network(x).tolist(), strict=True):
+        features = [max(0.0, sum(v * w for v, w in zip(row, way, strict=True))) for way in directions]
+        for k in range(2):
+            assert logits[k] == pytest.approx(sum(f * w for f, w in zip(features, weight[k], strict=True)) + bias[k])
+
+
+def test_neither_scale_nor_number_of_random_features_changes_their_kernel() -> None:
+    """E[relu(v x)^2] with v ~ N(0, I / inputs) is |x|^2 / (2 inputs), whatever the number of features."""
+    torch.manual_seed(0)
+    x = torch.randn(1, 50)
+    for features in (20_000, 80_000):
+        kernel = FixedFeatures(50, features)(x).square().sum()
+        assert kernel.item() == pytest.approx(x.square().sum().item() / 100, rel=0.03)
+
+
+def test_what_a_pass_of_a_row_costs() -> None:
+    mlp = MLP(6, 3, width=5, depth=2, activation="relu", dropout=0.5)
+    # Inputs and hidden units; a product with each weight.
+    assert count_pass(mlp, 6) == (6 + 5 + 5, 6 * 5 + 5 * 5 + 5 * 3)
+    assert all(module.training for module in mlp.modules())
+    cnn = CNN(64, 3, (1, 8, 8), channels=4, depth=1, kernel=3, activation="relu", dropout=0.0)
+    # Of the pooling, its places are kept beside what came out of it.
+    kept = 64 + 4 * 64 + 4 * 16 + 4 * 16
+    assert count_pass(cnn, 64) == (kept, 9 * 4 * 64 + 4 * 16 * 3)
+    # As it is published for CIFAR-10: 0.56 billion.
+    assert round(count_pass(ResNet(3072, 10, (3, 32, 32), width=64, stages=4, blocks=2), 3072).products / 1e6) == 555

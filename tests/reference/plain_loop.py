@@ -7,7 +7,8 @@ streams. All else is written out the long way.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,11 +29,15 @@ class Fit:
     train_loss: list[float]
     val_loss: list[float]
     val_losses: list[NDArray[np.float64]]
-    network: nn.Sequential
+    network: nn.Module
+
+
+def _ends_with_weight(name: str) -> bool:
+    return name.endswith("weight")
 
 
 def fit(
-    network: nn.Sequential,
+    network: nn.Module,
     x: NDArray[np.float64],
     y: NDArray[np.float64],
     fold: Fold,
@@ -45,6 +50,8 @@ def fit(
     widest: int,
     dtype: torch.dtype = torch.float64,
     penalty: Callable[[list[nn.Parameter]], Tensor] | None = None,
+    is_weight: Callable[[str], bool] = _ends_with_weight,
+    scale: bool = True,
 ) -> Fit:
     """Train one network.
 
@@ -54,32 +61,36 @@ def fit(
         y: All targets of the source.
         fold: Which rows to train and validate on.
         loss: Logits and targets to one loss for each row.
-        optimizer: Called with (weights, biases).
+        optimizer: Called with (weights, other parameters).
         seed: Of the fit.
         epochs: The horizon.
         steps: Optimizer steps of an epoch.
         widest: Rows of the largest batch of the split.
         dtype: Of all arithmetic.
         penalty: Of the weights, added to the loss.
+        is_weight: Which parameters are weights, by their names.
+        scale: Whether inputs are scaled.
     """
     network = network.to(dtype)
-    scaler = StandardScaler().fit(x[fold.train])
+    scaler = StandardScaler(with_mean=scale, with_std=scale).fit(x[fold.train])
     x_train, x_val = (torch.tensor(scaler.transform(x[rows]), dtype=dtype) for rows in (fold.train, fold.val))
     y_train, y_val = torch.tensor(y[fold.train]), torch.tensor(y[fold.val])
     if y_train.dtype == torch.float64:
         y_train, y_val = y_train.to(dtype), y_val.to(dtype)
-    weights = [p for name, p in network.named_parameters() if name.endswith("weight")]
-    biases = [p for name, p in network.named_parameters() if name.endswith("bias")]
-    step = optimizer(weights, biases)
+    weights = [p for name, p in network.named_parameters() if is_weight(name)]
+    others = [p for name, p in network.named_parameters() if not is_weight(name)]
+    step = optimizer(weights, others)
     result = Fit([], [], [], network)
 
     def measure() -> None:
         with torch.no_grad():
-            on_val = loss(_forward(network, x_val, None), y_val)
-            result.train_loss.append(loss(_forward(network, x_train, None), y_train).mean().item())
+            on_val = loss(network(x_val), y_val)
+            result.train_loss.append(loss(network(x_train), y_train).mean().item())
             result.val_loss.append(on_val.mean().item())
             result.val_losses.append(on_val.double().numpy())
 
+    # In eval mode torch's own dropout does nothing; the masks come from the fit's stream instead.
+    network.eval()
     measure()
     rows = len(x_train)
     for epoch in range(epochs):
@@ -88,7 +99,8 @@ def fit(
         for i in range(steps):
             batch = order[math.floor(i * rows / steps) : math.floor((i + 1) * rows / steps)]
             step.zero_grad()
-            objective = loss(_forward(network, x_train[batch], (noise, widest)), y_train[batch]).mean()
+            with _dropping(network, noise, widest):
+                objective = loss(network(x_train[batch]), y_train[batch]).mean()
             if penalty is not None:
                 objective = objective + penalty(weights)
             objective.backward()  # type: ignore[no-untyped-call]
@@ -97,16 +109,19 @@ def fit(
     return result
 
 
-def _forward(network: nn.Sequential, x: Tensor, noise: tuple[torch.Generator, int] | None) -> Tensor:
-    for layer in network:
-        if isinstance(layer, nn.Dropout):
-            if noise is not None:
-                generator, widest = noise
-                uniform = torch.rand(widest, x.shape[1], generator=generator)[: len(x)]
-                x = x * (uniform >= layer.p).to(x.dtype) / (1 - layer.p)
-        else:
-            x = layer(x)
-    return x
+@contextmanager
+def _dropping(network: nn.Module, noise: torch.Generator, widest: int) -> Iterator[None]:
+    """Let every dropout layer drop by the fit's own stream, in the order in which they are computed."""
+
+    def drop(layer: nn.Module, inputs: object, out: Tensor) -> Tensor:
+        assert isinstance(layer, nn.Dropout)
+        uniform = torch.rand(widest, *out.shape[1:], generator=noise)[: len(out)]
+        return out * (uniform >= layer.p).to(out.dtype) / (1 - layer.p)
+
+    hooks = [layer.register_forward_hook(drop) for layer in network.modules() if isinstance(layer, nn.Dropout)]
+    yield
+    for hook in hooks:
+        hook.remove()
 
 
 def binary(logits: Tensor, y: Tensor) -> Tensor:

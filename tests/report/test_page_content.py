@@ -265,6 +265,31 @@ def test_train_size_makes_a_learning_curve(tmp_path: Path) -> None:
     assert chart is not None
     assert (chart.lines[0].x, chart.lines[0].val) == ([50, 100, 200], [0.2, 0.1, 0.05])
     assert chart.sentence == "The lowest validation loss, 0.050, is reached with 200 train rows."
+    assert chart.x_title == "train rows"
+
+
+def test_shares_of_the_train_rows_make_a_learning_curve_that_ends_with_all_of_them(tmp_path: Path) -> None:
+    files = make_study(tmp_path)
+    for size in (0.25, 0.5, None):
+        config = configuration(4, 0.0)
+        config["data"] = {**config["data"], "train_size": size}
+        add_run(files.run(f"n{size}"), config, NEVER, losses(12, floor=0.05 / (size or 1)))
+    chart = content(files).learning
+    assert chart is not None
+    assert (chart.lines[0].x, chart.lines[0].val) == ([0.25, 0.5, 1], [0.2, 0.1, 0.05])
+    assert chart.x_title == "share of the train rows"
+    assert chart.sentence == "The lowest validation loss, 0.050, is reached with 100 % of the train rows."
+
+
+def test_labels_that_were_made_wrong_are_told_of(tmp_path: Path) -> None:
+    files = make_study(tmp_path)
+    for share in (0.0, 0.2):
+        config = configuration(4, 0.0)
+        config["data"] = {**config["data"], "label_noise": share}
+        add_run(files.run(f"noise{share}"), config, NEVER, losses(12))
+    page = content(files)
+    (note,) = [note for note in page.notes if note.startswith("Labels")]
+    assert "were made wrong on purpose (20 %)" in note
 
 
 def test_the_table_has_every_run_with_what_it_is_sorted_by(sweep: Page) -> None:

@@ -37,6 +37,27 @@ def make(config: Make) -> Make:
     return lambda *overrides: config("split.folds=4", f"training.epochs={EPOCHS}", *overrides)
 
 
+def test_losses_on_labels_of_several_noise_levels_are_not_compared(tmp_path: Path, make: Make) -> None:
+    study = make_study(tmp_path, make())
+    for share in (0, 0.2):
+        add_run(study, make(f"data.label_noise={share}"), _losses(0), FOLDS)
+    with pytest.raises(UserError, match=r"data\.label_noise: the runs have 0 and 0\.2, so they were validated on diff"):
+        gather_candidates(load_study(tmp_path))
+
+
+def test_train_sizes_say_how_many_validation_rows_there_are_for_each_train_row(tmp_path: Path, make: Make) -> None:
+    study = make_study(tmp_path, make())
+    rows = pl.DataFrame({"row": range(18), "role": ["test"] * 2 + ["dev"] * 16, "repeat": [None] * 2 + [0] * 16})
+    folds = pl.Series("fold", [None, None, *FOLDS[0].tolist()])
+    rows.with_columns(folds).write_parquet(study.split)
+    # Folds of 5, 5, 4 and 2 rows, 4 in the mean, and 12 train rows.
+    for size, ratio in ((None, None), (6, 4 / 6), (0.25, 4 / 3)):
+        own = make(f"data.train_size={'null' if size is None else size}")
+        add_run(study, own, _losses(0), FOLDS)
+        (candidate,) = (c for c in gather_candidates(load_study(tmp_path))[0] if c.config_id == config_id(own))
+        assert candidate.val_train_ratio == (None if ratio is None else pytest.approx(ratio))
+
+
 def test_the_lowest_pooled_mean_at_each_best_epoch_comes_first(tmp_path: Path, make: Make) -> None:
     study = make_study(tmp_path, make())
     made = {width: _losses(width) for width in (4, 8, 16, 32)}

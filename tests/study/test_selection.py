@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 from numpy.typing import NDArray
 from scipy import stats
@@ -259,3 +260,18 @@ def test_one_configuration(tmp_path: Path, config: Make) -> None:
     selection = _select(study, "one_se")
     assert [one.p_holm for one in selection.candidates] == [None]
     assert selection.bias == 0
+
+
+def test_runs_on_fewer_train_rows_are_compared_with_more_doubt(tmp_path: Path, config: Make) -> None:
+    """The ratio of validation to train rows is that of the run that trained on fewer: 5.5 of 22 rows by 10."""
+    overrides, folds, *_ = KFOLD
+    rng = np.random.default_rng(1)
+    made = {size: _stored(rng.gamma(2.0, 0.5, folds.shape)) for size in ("10", "null")}
+    study = make_study(tmp_path, config(*overrides))
+    frame = {"row": range(22), "role": ["dev"] * 22, "repeat": [0] * 22, "fold": folds[0].tolist()}
+    pl.DataFrame(frame).write_parquet(study.split)
+    for size, at_best in made.items():
+        _add(study, config(*overrides, f"data.train_size={size}", f"training.epochs={EPOCHS}"), at_best, folds)
+    _, other = _select(study).candidates
+    d = _difference_by_fold(made["10"], made["null"], folds)
+    assert other.p_value == pytest.approx(_p_value(d, 5.5 / 10), rel=1e-9)

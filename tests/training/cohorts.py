@@ -61,9 +61,12 @@ def make_cohort(
     model: cfg.ModelConfig | None = None,
     models: Sequence[cfg.ModelConfig] | None = None,
     form: Form = "layered",
+    scale_inputs: bool = True,
     scale_targets: bool = False,
     metrics: Sequence[str] = (),
     validated: bool = True,
+    label_noise: float = 0.0,
+    train_size: float | None = None,
     listeners: Sequence[Callable[[History], None]] = (),
 ) -> Cohort:
     """Build a cohort over seeds x folds, one configuration for each penalty.
@@ -74,7 +77,7 @@ def make_cohort(
     split = make_split(
         source, cfg.KFoldSplit(kind="kfold", test_fraction=0.2, repeats=1, seed=0, stratify="auto", folds=folds)
     )
-    development = seal(source, split)
+    development = seal(source, split, label_noise=label_noise, train_size=train_size)
     if not validated:
         rows = np.arange(len(development.rows))
         whole = tuple(DevelopmentFold(f.repeat, f.fold, rows, rows[:0]) for f in development.folds)
@@ -86,14 +89,13 @@ def make_cohort(
         streams,
         batch_size=batch_size,
         max_train_rows_measured=10_000,
-        scale_inputs=True,
+        scale_inputs=scale_inputs,
         scale_targets=scale_targets,
         dtype=torch.float64 if precision == "64-true" else torch.float32,
     )
     models = models or [mlp(width, activation, dropout) if model is None else model] * len(penalties)
     networks = [
-        [initialise(m, source.features, source.outputs, seed=s.seed, repeat=s.repeat, fold=s.fold) for m in models]
-        for s in streams
+        [initialise(m, *source.sizes, seed=s.seed, repeat=s.repeat, fold=s.fold) for m in models] for s in streams
     ]
     weights = penalised_names(networks[0][0])
     module = CohortModule(

@@ -120,6 +120,18 @@ class Centred(nn.Module):
         return mapped - mapped.mean(0)
 
 
+class Embedded(nn.Module):
+    """Looks its inputs up: they are the numbers of four tokens."""
+
+    def __init__(self, inputs: int = 4, outputs: int = 3) -> None:
+        super().__init__()
+        self.table, self.head = nn.Embedding(4, 5), nn.Linear(5, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.table(x.long()).mean(1))
+        return logits
+
+
 def convolution() -> nn.Module:
     """Build a convolution with a normalisation that keeps rows apart."""
     return nn.Sequential(

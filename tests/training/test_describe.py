@@ -25,6 +25,7 @@ from overfit_lab.training.history import History
 from overfit_lab.training.measure import CHUNK_ELEMENTS
 from overfit_lab.training.stack import Form
 from overfit_lab.training.stack.layered import LayeredNetwork
+from tests.data.dense import dense
 from tests.training.cohorts import Cohort, custom, make_cohort, mlp
 
 CASES: list[tuple[cfg.Problem, str]] = [
@@ -114,6 +115,39 @@ def test_a_linear_regression_has_the_degrees_of_freedom_of_ridge(alpha: float) -
     assert found == pytest.approx(1 + np.trace(hat), rel=1e-5)
     if alpha == 0:
         assert found == pytest.approx(5, rel=1e-5)
+
+
+@pytest.mark.parametrize("alpha", [1e-4, 1e-2])
+def test_random_features_have_those_of_ridge_on_them(alpha: float) -> None:
+    model = cfg.RandomFeaturesModel(_target_="overfit_lab.model.RandomFeatures", features=9)
+    network = LayeredNetwork([[initialise(model, 4, 1, seed=0, repeat=0, fold=0)]])
+    directions = network.stacked_constants()["0.directions"][0, 0]
+    x = np.random.default_rng(0).normal(size=(30, 4))
+    features = np.maximum(x @ directions.double().numpy().T, 0)
+    centred = features - features.mean(0)
+    hat = centred @ np.linalg.solve(centred.T @ centred + 30 * alpha / 2 * np.eye(9), centred.T)
+    values = {**_member(network), "0.directions": directions}
+    found = effective_dof(network.layers(), values, REGRESSION, torch.from_numpy(x), {"1.weight"}, alpha)
+    assert found == pytest.approx(1 + np.trace(hat), rel=1e-5)
+
+
+def test_trained_random_features_are_described(tmp_path: Path) -> None:
+    model = cfg.RandomFeaturesModel(_target_="overfit_lab.model.RandomFeatures", features=9)
+    cohort = make_cohort(load_source("wine"), model=model, penalties=[Penalty(0.0, 0.1)], epochs=3)
+    cohort.train(tmp_path / "c.ckpt")
+    found = _describe(cohort)
+    network, data = cohort.module.network, cohort.data
+    assert isinstance(data.train.x, Tensor)
+    x, y = data.train.x[0, : data.train.sizes[0]].numpy(), data.train.y[0, : data.train.sizes[0]].numpy()
+    directions = network.stacked_constants()["0.directions"][0, 0].numpy()
+    weight, bias = (network.stacked_parameters()[f"1.{kind}"][0, 0].numpy() for kind in ("weight", "bias"))
+    logits = np.maximum(x @ directions.T, 0) @ weight.T + bias
+    of_class = logits[np.arange(len(y)), y]
+    logits[np.arange(len(y)), y] = -np.inf
+    norms = [np.linalg.svd(matrix, compute_uv=False)[0] for matrix in (directions, weight)]
+    expected = np.quantile(of_class - logits.max(1), 0.1) / np.prod(norms)
+    assert found.normalised_margin[0, 0].item() == pytest.approx(expected, rel=1e-9)
+    assert 0 < found.effective_dof[0, 0] < 3 * 10
 
 
 @pytest.mark.parametrize("alpha", [0.0, 1e-2, 1.0])
@@ -211,7 +245,7 @@ def test_members_of_a_cohort_are_described_one_by_one(tmp_path: Path) -> None:
     assert found.effective_dof_rows == (0, rows[1], 0, 0, rows[4], 0)
     assert found.effective_dof[[0, 2, 3, 5]].isnan().all()
     for s in (1, 4):
-        x = cohort.data.train.x[cohort.data.fold_of_stream[s], : rows[s]].double()
+        x = dense(cohort.data.train.x)[cohort.data.fold_of_stream[s], : rows[s]].double()
         for c, alpha in ((0, 0.0), (1, 0.1)):
             expected = _slow(cohort.module.task, _plain(cohort, s, c), x, set(cohort.module.weight_names), alpha)
             assert float(found.effective_dof[s, c]) == pytest.approx(expected, rel=1e-2 if alpha == 0 else 1e-5)
@@ -228,7 +262,7 @@ def test_of_many_rows_a_fixed_subset_is_taken(tmp_path: Path, monkeypatch: pytes
     assert torch.equal(found.effective_dof[0, :2], again.effective_dof[0, :2])
     chosen = package._chosen_rows(cohort.data.train.sizes[0], 3, (0, 0))
     assert len(set(chosen.tolist())) == 10
-    x = cohort.data.train.x[0, chosen].double()
+    x = dense(cohort.data.train.x)[0, chosen].double()
     expected = _slow(cohort.module.task, _plain(cohort, 0, 1), x, set(cohort.module.weight_names), 0.1)
     assert float(found.effective_dof[0, 1]) == pytest.approx(expected, rel=1e-5)
     monkeypatch.setattr(package, "MAX_KERNEL", 2)
@@ -254,7 +288,7 @@ def test_margins_are_those_of_a_slow_version(tmp_path: Path, monkeypatch: pytest
     found = _describe(cohort).normalised_margin
     part = cohort.data.train_measured
     for s, fold in enumerate(cohort.data.fold_of_stream):
-        x, y = (rows[fold, : part.sizes[fold]].numpy() for rows in (part.x, part.y))
+        x, y = (rows[fold, : part.sizes[fold]].numpy() for rows in (dense(part.x), part.y))
         for c in range(3):
             assert float(found[s, c]) == pytest.approx(
                 _slow_margin(_plain(cohort, s, c), x.astype(np.float64), y), rel=1e-3, abs=1e-6
@@ -269,7 +303,7 @@ def test_a_margin_of_two_classes_is_the_logit_with_the_sign_of_the_class(tmp_pat
     cohort.train(tmp_path / "c.ckpt")
     found, part = _describe(cohort).normalised_margin, cohort.data.train_measured
     for s, fold in enumerate(cohort.data.fold_of_stream):
-        x, y = (rows[fold, : part.sizes[fold]].numpy() for rows in (part.x, part.y))
+        x, y = (rows[fold, : part.sizes[fold]].numpy() for rows in (dense(part.x), part.y))
         values = {name: value[s, 0].numpy() for name, value in cohort.module.network.stacked_parameters().items()}
         logits = x @ values["0.weight"][0] + values["0.bias"]
         expected = np.quantile(np.where(y[:, 0] == 1, logits, -logits), 0.1) / np.linalg.norm(values["0.weight"])
@@ -299,11 +333,11 @@ def test_other_networks_are_not_described(tmp_path: Path, form: Form, name: str)
 def test_describing_changes_nothing_and_parts_are_joined(tmp_path: Path) -> None:
     cohort = _mixed()
     cohort.train(tmp_path / "c.ckpt")
-    network, x = cohort.module.network, cohort.data.train_measured.x.clone()
+    network, x = cohort.module.network, dense(cohort.data.train_measured.x).clone()
     before = network.flat.clone()
     whole = _describe(cohort)
     assert torch.equal(network.flat.nan_to_num(), before.nan_to_num())
-    assert torch.equal(cohort.data.train_measured.x, x)
+    assert torch.equal(dense(cohort.data.train_measured.x), x)
     parts = []
     for seed in (0, 1):
         part = _mixed(only=lambda s, seed=seed: s.seed == seed)

@@ -16,11 +16,12 @@ from overfit_lab.data.datamodule import CohortDataModule, StackedRows
 from overfit_lab.objective import Penalty
 from overfit_lab.training import measure as measure_module
 from overfit_lab.training.history import History
-from overfit_lab.training.measure import measure
+from overfit_lab.training.measure import measure, predict
 from overfit_lab.training.module import CohortModule
 from overfit_lab.training.stack import Form, Noise
 from overfit_lab.training.stack.layered import LayeredNetwork
 from overfit_lab.training.stack.network import NO_NOISE
+from tests.data.dense import dense
 from tests.training.cohorts import custom, make_cohort, mlp
 
 
@@ -96,7 +97,7 @@ def test_measured_losses_are_those_of_the_weights_in_eval_mode(form: Form, tmp_p
         enumerate(cohort.data.fold_of_stream), (0, 1), (("train", cohort.data.train), ("val", _val(cohort.data)))
     ):
         size = rows.sizes[fold]
-        hidden, targets = rows.x[fold, :size].numpy(), rows.y[fold, :size].numpy()
+        hidden, targets = dense(rows.x)[fold, :size].numpy(), rows.y[fold, :size].numpy()
         for layer in ("0", "3"):
             own = weights[f"{layer}.weight"][stream, member], weights[f"{layer}.bias"][stream, member]
             hidden = np.tanh(hidden @ own[0].T + own[1])
@@ -106,6 +107,34 @@ def test_measured_losses_are_those_of_the_weights_in_eval_mode(form: Form, tmp_p
         assert history.curve(split, "loss")[stream, member, -1] == pytest.approx(loss, rel=1e-9)
         accuracy = accuracy_score(targets, logits.argmax(1))
         assert history.curve(split, "accuracy")[stream, member, -1] == pytest.approx(accuracy, rel=1e-6)
+
+
+@pytest.mark.parametrize("form", ["layered", "looped"])
+def test_with_wrong_labels_there_are_curves_against_the_right_ones_too(form: Form, tmp_path: Path) -> None:
+    """Against scikit-learn, of train and validation rows; what is trained on is the wrong labels."""
+    source = load_source("wine")
+    cohort = make_cohort(source, epochs=2, folds=4, metrics=["accuracy"], form=form, label_noise=0.4)
+    history = cohort.train(tmp_path / "c.ckpt")
+    parts = {"train": cohort.data.train, "val": _val(cohort.data)}
+    for (stream, fold), (split, rows) in itertools.product(enumerate(cohort.data.fold_of_stream), parts.items()):
+        own = cohort.split.folds[fold]
+        numbers, size = getattr(own, split), rows.sizes[fold]
+        right, given = source.y[numbers], rows.y[fold, :size].numpy()
+        assert rows.clean is not None
+        np.testing.assert_array_equal(rows.clean[fold, :size].numpy(), right)
+        assert 0.15 < (right != given).mean() < 0.65
+        logits = predict(cohort.module.network, rows, cohort.data.fold_of_stream)[stream, 0, :size].numpy()
+        probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+        for suffix, labels in (("", given), ("_clean", right)):
+            loss = log_loss(labels, probabilities, labels=[0, 1, 2])
+            assert history.curve(split, f"loss{suffix}")[stream, 0, -1] == pytest.approx(loss, rel=1e-9)
+            accuracy = accuracy_score(labels, logits.argmax(1))
+            assert history.curve(split, f"accuracy{suffix}")[stream, 0, -1] == pytest.approx(accuracy, rel=1e-6)
+
+
+def test_without_wrong_labels_there_are_no_such_curves(tmp_path: Path) -> None:
+    history = make_cohort(load_source("wine"), epochs=1).train(tmp_path / "c.ckpt")
+    assert not [metric for _, metric in history.curves if metric.endswith("_clean")]
 
 
 def test_evaluation_consumes_no_random_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -676,3 +676,9 @@ def test_a_buffer_that_is_replaced_is_refused() -> None:
     for _ in range(3):
         stacked.differentiate(torch.zeros(1, 5, 4), NO_NOISE, lambda z: (z.sum((-1, -2)), torch.ones_like(z)), [5])
     assert stacked.stacked_constants()["passes"].item() == 3
+
+
+def test_token_numbers_are_tried_as_what_they_are() -> None:
+    assert choose_form(user.Embedded(), 4, mixed_precision=False, tokens=4) == Choice("vmapped")
+    # Other numbers than these it cannot look up.
+    assert choose_form(user.Embedded(), 4, mixed_precision=False).form == "looped"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from overfit_lab.records import FinalRecord
 from overfit_lab.report.labels import loss_decimals, loss_label, loss_value, printable, study_title
 from overfit_lab.report.loss_curves import LossCurves
+from overfit_lab.report.notes import noise_sentences
 from overfit_lab.report.page.answer import answer
 from overfit_lab.report.page.comparison import Comparison
 from overfit_lab.report.page.curves import PageCurves, page_curves
@@ -91,7 +92,7 @@ def page_content(
     loss = loss_label(study)
     lowest = comparison.candidates[0] if isinstance(comparison, Comparison) else None
     runs = run_rows(study)
-    caveats = [printable(line) for line in study.record.caveats()]
+    caveats = [*map(printable, study.record.caveats()), *noise_sentences(study)]
     return Page(
         name=printable(study.record.name),
         subtitle=study_title(study).removeprefix(f"{printable(study.record.name)}: "),

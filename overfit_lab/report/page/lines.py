@@ -79,9 +79,15 @@ def capacity_chart(study: Study) -> LineChart | None:
 
 
 def learning_chart(study: Study) -> LineChart | None:
-    """Put the learning curve over train rows together; None where their number was not swept."""
-    swept = study.swept()
-    sizes = [size for size in swept.get(TRAIN_SIZE, []) if isinstance(size, int | float)]
+    """Put the learning curve over train rows together; None where their number was not swept.
+
+    Counts and shares are not put on one axis: where both were swept, the counts are shown. All rows are the share 1.
+    """
+    swept = study.swept().get(TRAIN_SIZE, [])
+    counts = [size for size in swept if isinstance(size, int)]
+    shares = [size for size in swept if isinstance(size, float)]
+    counted = len(counts) > 1 or not shares
+    sizes = counts if counted else [*shares, None]
     if len(sizes) < 2:
         return None
     names = short_names(swept_keys(study))
@@ -90,6 +96,7 @@ def learning_chart(study: Study) -> LineChart | None:
     for run in study.runs:
         size = configured(run.config, TRAIN_SIZE)
         if size in sizes and run.val_loss.mean is not None:
+            size = 1.0 if size is None else size  # all of them
             label = ", ".join(f"{names[key]} {value_label(configured(run.config, key))}" for key in others)
             groups.setdefault(label, {}).setdefault(size, []).append(run)
     points = {
@@ -101,8 +108,10 @@ def learning_chart(study: Study) -> LineChart | None:
     lines = [_line(label, list(points[label]), line) for label, line in shown.items()]
     size, best = min(((size, p) for label in shown for size, p in points[label].items()), key=lambda item: item[1].val)
     loss = loss_value(best.val, loss_decimals(study.runs))
-    sentence = f"The lowest validation loss, {loss}, is reached with {size:g} train rows."
-    return LineChart("train rows", lines, size, ("", ""), sentence + omitted)
+    reached = f"{size:g} train rows" if counted else f"{100 * size:g} % of the train rows"
+    sentence = f"The lowest validation loss, {loss}, is reached with {reached}."
+    title = "train rows" if counted else "share of the train rows"
+    return LineChart(title, lines, size, ("", ""), sentence + omitted)
 
 
 def _choose(lines: Mapping[str, list[Point]]) -> tuple[dict[str, list[Point]], str]:

@@ -8,18 +8,20 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple, TypeAlias
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from overfit_lab.errors import UserError, first_line, is_out_of_memory
 from overfit_lab.seeding import torch_generator
-from overfit_lab.training.stack.layered import LayeredNetwork, is_layered
+from overfit_lab.training.stack.layered import LayeredNetwork, begins_linearly, is_layered
 from overfit_lab.training.stack.looped import LoopedNetwork
 from overfit_lab.training.stack.network import Noise, StackedNetwork
+from overfit_lab.training.stack.sparse import SparseNetwork
 from overfit_lab.training.stack.vmapped import VmappedNetwork
 
-Form: TypeAlias = Literal["layered", "vmapped", "looped"]
+Form: TypeAlias = Literal["sparse", "layered", "vmapped", "looped"]
 
 _FORMS: dict[Form, type[StackedNetwork]] = {
+    "sparse": SparseNetwork,
     "layered": LayeredNetwork,
     "vmapped": VmappedNetwork,
     "looped": LoopedNetwork,
@@ -39,7 +41,9 @@ def stack(networks: Sequence[Sequence[nn.Module]], form: Form) -> StackedNetwork
     return _FORMS[form](networks)
 
 
-def choose_form(network: nn.Module, features: int, *, mixed_precision: bool) -> Choice:
+def choose_form(
+    network: nn.Module, features: int, *, mixed_precision: bool, tokens: int | None = None, sparse: bool = False
+) -> Choice:
     """Find the fastest form that fits a network.
 
     Args:
@@ -47,12 +51,15 @@ def choose_form(network: nn.Module, features: int, *, mixed_precision: bool) -> 
         features: Of a row.
         mixed_precision: Whether autocast chooses types; the layered form writes results into place, which autocast
             does not take.
+        tokens: How many tokens there are, where inputs are token numbers.
+        sparse: Whether inputs come in sparse rows. Other forms than the one for these fill in their zeros, batch by
+            batch, or where rows of a batch may mix for one member at a time.
 
     Raises:
         UserError: The network calls a dropout layer twice, or replaces a buffer.
     """
     if is_layered(network) and not mixed_precision:
-        return Choice("layered")
+        return Choice("sparse" if sparse and begins_linearly(network) else "layered")
     for name, module in network.named_modules():
         if module._backward_hooks or module._backward_pre_hooks:
             return Choice("looped", f"{f'layer {name}' if name else 'it'} has backward hooks")
@@ -62,11 +69,11 @@ def choose_form(network: nn.Module, features: int, *, mixed_precision: bool) -> 
     _check_buffers(network, features)
     stacked = VmappedNetwork([[copy.deepcopy(network), copy.deepcopy(network)]])
     layers = {name: torch.full((1, 1, 2, *shape), 0.5) for name, shape in stacked.noise_shapes((features,))[0].items()}
-    x = torch.randn(1, 2, features, generator=torch_generator("form"))
+    x, changed = _trial_rows(features, tokens)
     try:
         stacked.differentiate(x, Noise(layers), lambda z: (z.sum((-1, -2)), torch.ones_like(z)), [2])
         with torch.no_grad():
-            before, after = (stacked(rows, Noise(layers))[:, :, 0] for rows in (x, x * torch.tensor([[[1.0], [-2.0]]])))
+            before, after = (stacked(rows, Noise(layers))[:, :, 0] for rows in (x, changed))
     except Exception as error:  # whatever the user's network, or torch about it, may raise
         if is_out_of_memory(error):
             raise
@@ -74,6 +81,18 @@ def choose_form(network: nn.Module, features: int, *, mixed_precision: bool) -> 
     if not torch.equal(before, after):
         return Choice("looped", "in training it mixes the rows of a batch")
     return Choice("vmapped")
+
+
+def _trial_rows(features: int, tokens: int | None) -> tuple[Tensor, Tensor]:
+    """Make two rows, and the same with another second one: `1 x 2 x features` each."""
+    generator = torch_generator("form")
+    if tokens is None:
+        x = torch.randn(1, 2, features, generator=generator)
+        return x, x * torch.tensor([[[1.0], [-2.0]]])
+    numbers = torch.randint(tokens, (1, 2, features), generator=generator)
+    changed = numbers.clone()
+    changed[:, 1] = (numbers[:, 1] + 1) % tokens
+    return numbers.float(), changed.float()
 
 
 def _check_buffers(network: nn.Module, features: int) -> None:

@@ -1,0 +1,32 @@
+"""The keys of a synthetic source, checked as the schemas check theirs."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+from pydantic import ConfigDict, ValidationError, validate_call
+
+from overfit_lab.config import refuse
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+
+def checked(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """Check the arguments of a source by their annotations.
+
+    Raises:
+        UserError: When the function is called, with the first of them that is missing, unknown or not allowed.
+    """
+    call = validate_call(function, config=ConfigDict(strict=True, arbitrary_types_allowed=True))
+
+    @functools.wraps(function)
+    def checking(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        try:
+            return call(*args, **kwargs)
+        except ValidationError as error:
+            raise refuse(error, "data") from error
+
+    return checking

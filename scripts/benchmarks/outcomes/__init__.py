@@ -1,0 +1,1 @@
+"""What the experiments of conf/experiment must show: each outcome beside what was expected."""
