@@ -110,6 +110,13 @@ def test_runs_with_other_train_sizes_and_label_noise_share_their_source_and_stud
     assert (noisy.seal().y != plan.seal().y).sum() == 24
 
 
+def test_where_it_is_not_said_tables_are_scaled_and_images_are_not(config: Configure) -> None:
+    tables, images = (prepare(config(f"data={name}", "data.scale_inputs=auto")) for name in ("iris", "digits"))
+    assert (tables.scale_inputs, images.scale_inputs) == (True, False)
+    assert prepare(config("data=digits")).scale_inputs
+    assert not prepare(config("data=iris", "data.scale_inputs=false")).scale_inputs
+
+
 def test_other_seeds_of_a_fit_have_the_same_wrong_labels_and_train_rows(config: Configure) -> None:
     own = ("data=iris", "data.label_noise=0.3", "data.train_size=40")
     first, second, split = (prepare(config(*own, word)).seal() for word in ("seed=0", "seed=1", "split.seed=1"))
