@@ -145,6 +145,8 @@ class HubData(_Columns):
     subset: str | None = None
     # Without it nothing is fetched from elsewhere.
     download: bool = False
+    # What was published to test on is validated on instead, as books do. Then there is no final test.
+    validate_on_test: bool = False
 
 
 class _Splitting(Section):

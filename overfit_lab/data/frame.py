@@ -42,6 +42,7 @@ def source_of_frame(
     asked: Problem | None,
     *,
     official_test: NDArray[np.int64] | None = None,
+    official_val: NDArray[np.int64] | None = None,
     folder: Path | None = None,
     said: Sequence[str] = (),
 ) -> Source:
@@ -52,6 +53,7 @@ def source_of_frame(
         frame: `rows x columns`.
         asked: The problem type of the target, where it is not to be inferred.
         official_test: Rows that were published to test on.
+        official_val: Rows to validate on, where they are not to be cut.
         folder: Where files that a column names may lie; None where there can be none.
         said: What else was done to the rows, in words.
 
@@ -72,6 +74,7 @@ def source_of_frame(
         "y": target.y,
         "groups": {name: np.array(frame[name].to_list(), dtype=object) for name in config.groups},
         "official_test": official_test,
+        "official_val": official_val,
     }
     about = (f"target {', '.join(targets)} is {target.said}", *said)
     if any(is_image(frame[name]) for name in names):

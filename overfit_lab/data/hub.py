@@ -42,7 +42,14 @@ def load_hub(config: HubData, asked: Problem | None) -> Source:
         raise UserError(f"data.path={folder}: is a file; allowed with data=hub is a folder or a name, see data=file")
     splits = read_parquet_folder(folder, config.subset) if folder.is_dir() else _fetch(config)
     frame, test, said = _join(splits, config)
-    return source_of_frame(config, frame, asked, official_test=test, folder=splits.folder, said=said)
+    val = None
+    if config.validate_on_test:
+        if test is None:
+            raise UserError(
+                f"data.validate_on_test=true: {config.path} has no test rows with targets; allowed is false"
+            )
+        val = test
+    return source_of_frame(config, frame, asked, official_test=test, official_val=val, folder=splits.folder, said=said)
 
 
 def _join(splits: Splits, config: HubData) -> tuple[pl.DataFrame, np.ndarray | None, list[str]]:
@@ -65,7 +72,7 @@ def _join(splits: Splits, config: HubData) -> tuple[pl.DataFrame, np.ndarray | N
     development = sum(map(len, parts))
     if test is not None:
         parts.append(test)
-        said.append(f"{len(test)} rows of test are the test rows")
+        said.append(f"{len(test)} rows of test are {'validated on' if config.validate_on_test else 'the test rows'}")
     try:
         joined = pl.concat(parts)
     except pl.exceptions.PolarsError as error:
