@@ -43,6 +43,8 @@ def read_parquet_folder(folder: Path, subset: str | None = None) -> Splits:
     """
     found: dict[str, dict[str, list[Path]]] = {}
     for path in sorted(folder.rglob("*.parquet")):
+        if any(part.startswith(".") for part in path.relative_to(folder).parts):
+            continue  # what others keep there is not for readers
         own, split = _name(path.relative_to(folder))
         found.setdefault(own, {}).setdefault(split, []).append(path)
     if not found:
