@@ -165,7 +165,8 @@ def _finite(parts: Sequence[Array]) -> Array:
 
 def _add_legend(figure: Figure, *, fits: int, onset: bool, noisy: bool) -> None:
     width, height = figure.get_size_inches()
-    spread = f" (mean, range over {fits} fits)" if fits > 1 else ""
+    # One more line leaves less room for words.
+    spread = f" ({'range over ' if noisy else 'mean, range over '}{fits} fits)" if fits > 1 else ""
     handles: dict[str, Artist | tuple[Artist, ...]] = {
         "train": _line(TRAIN, fits),
         f"validation{spread}": _line(VAL, fits),
@@ -182,7 +183,7 @@ def _add_legend(figure: Figure, *, fits: int, onset: bool, noisy: bool) -> None:
         loc="upper left",
         bbox_to_anchor=(0.05 / width, 1 - 0.55 / height),
         ncols=len(handles) if width > WIDE_ENOUGH else 2,
-        columnspacing=1.6,
+        columnspacing=1.0 if noisy else 1.6,
     )
 
 

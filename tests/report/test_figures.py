@@ -83,7 +83,7 @@ def test_the_curve_against_the_right_labels_is_dashed_and_in_the_legend(tmp_path
     (dashed,) = (line for line in figure.axes[0].lines if line.get_linestyle() == "--")
     np.testing.assert_allclose(np.asarray(dashed.get_ydata()), 0.8 * val.mean(axis=0))
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert labels == ["train", "validation (mean, range over 2 fits)", "right labels", "best epoch"]
+    assert labels == ["train", "validation (range over 2 fits)", "right labels", "best epoch"]
 
 
 @pytest.mark.parametrize(("turn", "floor", "scale"), [(5, 1.0, "linear"), (10, 0.02, "log")])
