@@ -138,6 +138,8 @@ def divide(cohort: Cohort, halves: Sequence[Cohort]) -> None:
     if files.record(cohort.name).exists():
         record = files.load(cohort.name)
         for half in halves:
-            told = record.model_dump(include={"command", "folder", "sweep", "job", "threads"})
+            told = record.model_dump(include={"command", "folder", "sweep", "threads"})
             files.save(half.name, half.record(record.overrides, **told))
+            if (job := files.job(cohort.name)) is not None:
+                files.note_job(half.name, job)
     files.end(cohort.name)

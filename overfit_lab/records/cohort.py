@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import Field
 
 from overfit_lab.claim import is_alive
+from overfit_lab.files import write_atomically
 from overfit_lab.records.schema import Damaged, Record, read_record, write_record
 
 
@@ -27,7 +28,6 @@ class CohortRecord(Record):
         command: The whole command line.
         folder: Where it was given: relative paths and a user's own modules are seen from there.
         sweep: The command that wrote it down, as `CohortFiles.sweep` names it.
-        job: The batch job that is to train it, as the batch system names it.
         threads: How many threads its arithmetic has; sums of another number of threads may round differently.
     """
 
@@ -39,7 +39,6 @@ class CohortRecord(Record):
     command: str = ""
     folder: str = "."
     sweep: str | None = None
-    job: str | None = None
     threads: int = 1
 
 
@@ -73,6 +72,29 @@ class CohortFiles:
         """Write a cohort down."""
         self.directory.mkdir(parents=True, exist_ok=True)
         write_record(self.record(name), record)
+
+    def note_job(self, name: str, job: str) -> None:
+        """Write down which batch job is to train a cohort, as the batch system names it.
+
+        In a file of its own: that job may be about to remove the record, which must not come back.
+        """
+        path = self.directory / f"{name}.job"
+        self.directory.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, job.encode())
+        if not self.record(name).exists():
+            self.end(name)
+
+    def job(self, name: str) -> str | None:
+        """Read which batch job is to train a cohort, if one is."""
+        try:
+            return (self.directory / f"{name}.job").read_text()
+        except FileNotFoundError:
+            return None
+
+    def jobs(self) -> set[str]:
+        """Read the batch jobs of all cohorts."""
+        found = (self.job(path.stem) for path in self.directory.glob("*.job"))
+        return {job for job in found if job is not None}
 
     def load(self, name: str) -> CohortRecord:
         """Read a cohort.
@@ -111,7 +133,7 @@ class CohortFiles:
         return (
             is_alive(self.claim(name))
             or (record.sweep is not None and is_alive(self.sweep(record.sweep)))
-            or record.job in living_jobs
+            or self.job(name) in living_jobs
         )
 
     def end(self, name: str) -> None:

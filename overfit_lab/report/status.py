@@ -7,6 +7,8 @@ from rich.text import Text
 
 from overfit_lab.study.status import CohortStatus, StudyStatus
 
+NONE = "-"
+
 
 def status_line(status: StudyStatus) -> str:
     """Count the runs, in one line."""
@@ -38,13 +40,13 @@ def status_table(status: StudyStatus) -> Table | None:
         # Whatever a batch system or a host is called: Text, which is not markup.
         table.add_row(
             cohort.name,
-            Text(cohort.job or "–"),
+            Text(cohort.job or NONE),
             state,
             str(cohort.runs),
             _epoch(cohort),
-            "–" if cohort.seconds_left is None else duration(cohort.seconds_left),
-            Text(cohort.job_left or "–"),
-            Text(cohort.place or "–"),
+            NONE if cohort.seconds_left is None else duration(cohort.seconds_left),
+            Text(cohort.job_left or NONE),
+            Text(cohort.place or NONE),
         )
     return table
 
@@ -58,7 +60,7 @@ def duration(seconds: float) -> str:
 
 def _epoch(cohort: CohortStatus) -> str:
     if cohort.epoch is None or cohort.horizon is None:
-        return "–"
+        return NONE
     return f"{int(cohort.epoch)} of {int(cohort.horizon)}"
 
 

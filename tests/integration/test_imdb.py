@@ -11,6 +11,7 @@ import pytest
 import torch
 from sklearn.feature_extraction.text import CountVectorizer
 
+from overfit_lab import plan
 from overfit_lab.config import conf_directory, parse
 from overfit_lab.data.split import Fold
 from overfit_lab.model import MLP, initialise
