@@ -13,8 +13,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from overfit_lab.data.arrays import DAMAGE
 from overfit_lab.data.columns import ColumnPreparation
+from overfit_lab.data.parquet import UNREADABLE
 from overfit_lab.errors import UserError, first_line
 
 # Cells of a CSV that say that there is no value.
@@ -42,7 +42,7 @@ def read_table(path: Path) -> pl.DataFrame:
         else:
             separator = _find_separator(content.partition(b"\n")[0].decode(errors="replace").strip(), path)
             frame = pl.read_csv(io.BytesIO(content), separator=separator, infer_schema_length=None, null_values=MISSING)
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, *DAMAGE) as error:
+    except UNREADABLE as error:
         raise UserError(f"data.path={path}: is missing or damaged: {first_line(error)}") from error
     return frame
 
