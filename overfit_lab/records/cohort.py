@@ -65,7 +65,7 @@ class CohortFiles:
         return self.directory / name
 
     def sweep(self, token: str) -> Path:
-        """Name what the command that leads a sweep claims while it runs."""
+        """Name what the command that leads a sweep claims while it runs; what it leaves behind claims TOKEN-1, ..."""
         return self.directory / f"sweep-{token}"
 
     def save(self, name: str, record: CohortRecord) -> None:
@@ -104,8 +104,11 @@ class CohortFiles:
         """
         return read_record(self.record(name), CohortRecord)
 
-    def load_all(self) -> dict[str, CohortRecord]:
-        """Read all cohorts by their names. A damaged one is named and set aside: what is left of it begins afresh.
+    def load_all(self, *, set_aside: bool = True) -> dict[str, CohortRecord]:
+        """Read all cohorts by their names. A damaged one is named.
+
+        Args:
+            set_aside: Whether to give a damaged one another name, too: what is left of it then begins afresh.
 
         Raises:
             UserError: One was written by a newer version.
@@ -117,6 +120,9 @@ class CohortFiles:
             except Damaged as error:
                 if not path.exists():
                     continue  # it has ended meanwhile
+                if not set_aside:
+                    print(f"overfit-lab: {error}", file=sys.stderr)
+                    continue
                 aside = path.with_suffix(".damaged")
                 path.replace(aside)
                 print(f"overfit-lab: {error}; set aside as {aside.name}", file=sys.stderr)
@@ -132,9 +138,15 @@ class CohortFiles:
         """
         return (
             is_alive(self.claim(name))
-            or (record.sweep is not None and is_alive(self.sweep(record.sweep)))
+            or (record.sweep is not None and self._is_led(record.sweep))
             or self.job(name) in living_jobs
         )
+
+    def _is_led(self, token: str) -> bool:
+        """Say whether the command of a sweep, or one of the processes that it has left behind, is alive."""
+        first = self.sweep(token)
+        paths = {self.directory / path.name.rpartition(".claim-")[0] for path in self.directory.glob(f"{first.name}*")}
+        return any(is_alive(path) for path in paths if path == first or path.name.startswith(f"{first.name}-"))
 
     def end(self, name: str) -> None:
         """Remove all that is kept of a cohort, the record first: what has none is no cohort."""

@@ -39,7 +39,7 @@ def status_table(status: StudyStatus) -> Table | None:
         state = cohort.state if cohort.begun < 2 else f"{cohort.state} ({_ordinal(cohort.begun)} time)"
         # Whatever a batch system or a host is called: Text, which is not markup.
         table.add_row(
-            cohort.name,
+            Text(cohort.name),
             Text(cohort.job or NONE),
             state,
             str(cohort.runs),

@@ -90,7 +90,7 @@ def study_status(files: StudyFiles, jobs: Mapping[str, Job], *, now: float | Non
     files.load()
     now = time.time() if now is None else now
     cohorts, states = [], dict[str, State]()
-    for name, record in files.cohorts.load_all().items():
+    for name, record in files.cohorts.load_all(set_aside=False).items():
         missing = [run_id for run_id in record.runs if not files.run(run_id).record.is_file()]
         if missing:
             cohort = _cohort(files, name, record, len(missing), jobs, now)

@@ -175,27 +175,30 @@ def test_submitted_and_left_alone(slurm: Callable[..., str], tmp_path: Path) -> 
     assert len(list(study_in(tmp_path).cohorts.directory.glob("*.ckpt"))) == 2
 
 
+def _preempt_one(slurm: Callable[..., str], folder: Path) -> None:
+    wait_for(lambda: training(folder, least=50), "a task that trains")
+    claim = study_in(folder).cohorts.claim(training(folder, least=50)[0])
+    job, before = owners(claim)[-1].job, len(owners(claim))
+    assert job is not None
+    slurm("scancel", "--signal=USR2", job)
+    wait_for(lambda: not is_alive(claim), "the end of the task")
+    stopped = owners(claim)[-1]
+    assert stopped.released
+    wait_for(lambda: states(slurm).get(job) == "PENDING", "the task to be queued again")
+    # The very same task, by its id, goes on.
+    wait_for(lambda: released(slurm) and len(owners(claim)) > before, "its second start")
+    wait_for(lambda: owners(claim)[-1].horizon > 0, "its second training")
+    assert owners(claim)[-1].job == job
+    assert owners(claim)[-1].begun_at == pytest.approx(stopped.epoch, abs=1)
+
+
 def test_preempted_and_queued_again(slurm: Callable[..., str], tmp_path: Path) -> None:
     """SIGUSR2: saved at the next batch boundary, queued again, and gone on from that very step."""
     remote, here = folders(tmp_path)
     words = ("model.width=3,4", "training.epochs=3000", "hydra.launcher.max_fits=3")
     process = start(remote, *SWEEP, *words, *SLURM)
     for _ in range(2):
-        wait_for(lambda: training(remote, least=50), "a task that trains")
-        (name, *_) = training(remote, least=50)
-        claim = study_in(remote).cohorts.claim(name)
-        job, before = owners(claim)[-1].job, len(owners(claim))
-        assert job is not None
-        slurm("scancel", "--signal=USR2", job)
-        wait_for(lambda claim=claim: not is_alive(claim), "the end of the task")
-        stopped = owners(claim)[-1]
-        assert stopped.released
-        wait_for(lambda job=job: states(slurm).get(job) == "PENDING", "the task to be queued again")
-        # The very same task, by its id, goes on.
-        wait_for(lambda claim=claim, before=before: released(slurm) and len(owners(claim)) > before, "its second start")
-        wait_for(lambda claim=claim: owners(claim)[-1].horizon > 0, "its second training")
-        assert owners(claim)[-1].job == job
-        assert owners(claim)[-1].begun_at == pytest.approx(stopped.epoch, abs=1)
+        _preempt_one(slurm, remote)
     wait_for(lambda: released(slurm) and process.poll() is not None, "the end")
     out, err = process.communicate()
     assert (process.returncode, err) == (0, b""), out
@@ -229,9 +232,8 @@ def test_killed_tasks_go_on(slurm: Callable[..., str], tmp_path: Path) -> None:
     job, before = owners(claim)[-1].job, len(owners(claim))
     assert job is not None
     slurm("scontrol", "requeue", job)
-    wait_for(
-        lambda: (released(slurm) and len(owners(claim)) > before) or not claim.with_suffix(".json").exists(), "again"
-    )
+    record = claim.with_suffix(".json")
+    wait_for(lambda: released(slurm) and (len(owners(claim)) > before or not record.exists()), "its next start")
     wait_for(lambda: released(slurm) and process.poll() is not None, "the end")
     out, err = process.communicate()
     assert process.returncode == 0, out

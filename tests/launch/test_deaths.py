@@ -29,8 +29,9 @@ def written(plans: list[Plan], max_fits: int | None = None) -> Cohort:
     """Write a cohort down, with a checkpoint of its first part."""
     cohort = Cohort(tuple(plans), max_fits)
     overrides = {plan.run_id: [f"seed={plan.config.seed}"] for plan in plans}
-    told = {"command": "command", "folder": "/folder", "sweep": "token", "job": "17_0", "threads": 3}
+    told = {"command": "command", "folder": "/folder", "sweep": "token", "threads": 3}
     cohort.study.cohorts.save(cohort.name, cohort.record(overrides, **told))
+    cohort.study.cohorts.note_job(cohort.name, "17_0")
     cohort.study.cohorts.checkpoint(cohort.name, 0).write_bytes(b"x")
     return cohort
 
@@ -73,7 +74,10 @@ def test_the_halves_are_written_down_in_its_place(plans: list[Plan]) -> None:
     halves, _ = deaths.after_death(cohort, out_of_memory=True)
     # Nothing is left of the whole: neither checkpoints nor claims, nor what was half written.
     files = cohort.study.cohorts
-    assert {path.name for path in files.directory.iterdir()} == {f"{half.name}.json" for half in halves}
+    assert {path.name for path in files.directory.iterdir()} == {
+        f"{half.name}.{ending}" for half in halves for ending in ("json", "job")
+    }
+    assert {files.job(half.name) for half in halves} == {"17_0"}
     for half, own in zip(halves, (plans[:2], plans[2:]), strict=True):
         record = files.load(half.name)
         assert record == before.model_copy(

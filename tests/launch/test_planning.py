@@ -111,7 +111,6 @@ def test_what_any_process_needs_is_written_down(config: Configure) -> None:
         command="overfit-lab train -m",
         folder=str(Path.cwd()),
         sweep="token",
-        job=None,
         threads=4,
     )
     assert study.cohorts.load(cohorts[1].name).threads == 3
@@ -193,8 +192,8 @@ def test_what_is_in_somebodys_hands_is_adopted_whole(plans: list[Plan], by: str)
     """It is being trained, or going to be: whoever asks for a part of it waits for that."""
     study = plans[0].study
     planned(plans, lambda fresh: [Cohort(tuple(fresh), 3)], sweep="token")
-    ((name, record),) = study.cohorts.load_all().items()
-    study.cohorts.save(name, record.model_copy(update={"job": "17_2"}))
+    (name,) = study.cohorts.load_all()
+    study.cohorts.note_job(name, "17_2")
     claim = (
         None if by == "job" else acquire(study.cohorts.claim(name) if by == "claim" else study.cohorts.sweep("token"))
     )

@@ -50,11 +50,16 @@ def overrides_of(plans: Sequence[Plan]) -> dict[str, list[str]]:
     return {plan.run_id: [f"seed={plan.config.seed}"] for plan in plans}
 
 
+def written(cohort: Cohort) -> Cohort:
+    """Write a cohort down, as it is before it trains."""
+    record = cohort.record(overrides_of(cohort.plans), command="overfit-lab train -m")
+    cohort.study.cohorts.save(cohort.name, record)
+    return cohort
+
+
 def train(cohorts: Sequence[Cohort], *, workers: int = 1) -> Iterator[Event]:
     overrides = overrides_of([plan for cohort in cohorts for plan in cohort.plans])
-    for cohort in cohorts:
-        cohort.study.cohorts.save(cohort.name, cohort.record(overrides, command="overfit-lab train -m"))
-    return train_in_workers(cohorts, overrides, devices=[], workers=workers)
+    return train_in_workers([written(cohort) for cohort in cohorts], overrides, devices=[], workers=workers)
 
 
 def outcomes_of(events: Sequence[Event]) -> dict[str, Outcome]:
@@ -236,12 +241,12 @@ def within(headroom: int, configs: Sequence[Config], line: Connection) -> None:
     """Train one cohort in a process that may use only so many bytes more than it does once it has trained."""
     plans = [prepare(config) for config in configs]
     (warm,) = grid(configs[0], seed=[9])
-    train_runs(Cohort((warm,)), overrides_of([warm]), "")
+    train_runs(written(Cohort((warm,))), overrides_of([warm]), "")
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + headroom, resource.RLIM_INFINITY))
     sizes: list[int] = []
     outcomes = train_runs(
-        Cohort(tuple(plans)),
+        written(Cohort(tuple(plans))),
         overrides_of(plans),
         "",
         [lambda history: sizes.append(history.curves["val", "loss"][0].numel())],
@@ -300,5 +305,5 @@ def _runs(process: psutil.Process) -> bool:
 def test_halves_in_this_process(config: Configure) -> None:
     """`train_runs` as the launcher `basic` calls it: a failure is an outcome, and no exception."""
     (plan,) = grid(own(config, "Failing"), seed=[0])
-    (outcome,) = train_runs(Cohort((plan,)), overrides_of([plan]), "")
+    (outcome,) = train_runs(written(Cohort((plan,))), overrides_of([plan]), "")
     assert (outcome.status, outcome.error) == ("failed", "RuntimeError: seed 0 fails")

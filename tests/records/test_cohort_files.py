@@ -46,7 +46,7 @@ json_values = st.recursive(
 def test_it_is_read_back_as_it_was_written(
     files: CohortFiles, config: dict[str, Any], command: str, overrides: list[str], max_fits: int | None
 ) -> None:
-    told = {"command": command, "sweep": "token", "job": "17_3", "threads": 2, "folder": "/a b"}
+    told = {"command": command, "sweep": "token", "threads": 2, "folder": "/a b"}
     record = record_of("b", "a", configs={"a": config, "b": {}}, overrides={"a": overrides, "b": []}, **told)
     record = record.model_copy(update={"max_fits": max_fits})
     files.save("abc", record)
@@ -73,7 +73,7 @@ def test_what_an_older_version_wrote_knows_no_more_than_its_runs(files: CohortFi
     files.record("abc").write_text(json.dumps({"schema_version": version, "runs": ["a", "b"], "max_fits": 3}))
     record = files.load("abc")
     assert (record.runs, record.max_fits, record.configs, record.overrides) == (["a", "b"], 3, {}, {})
-    assert (record.sweep, record.job, record.threads) == (None, None, 1)
+    assert (record.sweep, record.threads) == (None, 1)
     assert not files.is_in_hands("abc", record)
 
 
@@ -113,8 +113,10 @@ def test_one_that_is_not_there(files: CohortFiles) -> None:
 
 
 def test_in_whose_hands_it_is(files: CohortFiles) -> None:
-    record = record_of("a", sweep="token", job="17_3")
+    record = record_of("a", sweep="token")
     files.save("abc", record)
+    assert not files.is_in_hands("abc", record, {"17_3"})
+    files.note_job("abc", "17_3")
     assert not files.is_in_hands("abc", record)
     assert files.is_in_hands("abc", record, {"17_3"})
     assert not files.is_in_hands("abc", record, {"17", "17_30", "token"})
@@ -130,6 +132,27 @@ def test_in_whose_hands_it_is(files: CohortFiles) -> None:
     for claim in others:
         assert claim is not None
         claim.release()
+
+
+def test_its_batch_job_is_noted(files: CohortFiles) -> None:
+    assert files.jobs() == set()
+    assert files.job("abc") is None
+    for name, job in (("abc", "17_0"), ("abcd", "17_1"), ("xyz", "17_1")):
+        files.save(name, record_of(name))
+        files.note_job(name, job)
+    # It is queued again under another number.
+    files.note_job("abc", "23")
+    assert (files.job("abc"), files.job("abcd")) == ("23", "17_1")
+    assert files.jobs() == {"23", "17_1"}
+    assert list(files.load_all()) == ["abc", "abcd", "xyz"]
+
+
+def test_a_job_that_is_faster_than_its_note_leaves_nothing(files: CohortFiles) -> None:
+    """It has trained the cohort and removed it by now."""
+    files.save("abc", record_of("a"))
+    files.end("abc")
+    files.note_job("abc", "17_0")
+    assert not files.directory.exists()
 
 
 def test_without_sweep_and_job_nobody_has_it(files: CohortFiles) -> None:
@@ -158,6 +181,7 @@ def test_a_claim_of_another_machine_counts_while_it_is_fresh(files: CohortFiles)
 def test_the_end_of_one_is_not_the_end_of_others(files: CohortFiles) -> None:
     for name in ("abc", "abcd", "ab"):
         files.save(name, record_of(name))
+        files.note_job(name, f"job of {name}")
         files.checkpoint(name, 0).write_bytes(b"x")
         files.checkpoint(name, 12).write_bytes(b"x")
         (files.directory / f".{name}.0.ckpt.77.partial").write_bytes(b"half")
@@ -169,6 +193,7 @@ def test_the_end_of_one_is_not_the_end_of_others(files: CohortFiles) -> None:
     files.end("abc")
     assert before - contents(files) == {
         "abc.json",
+        "abc.job",
         "abc.0.ckpt",
         "abc.12.ckpt",
         "abc.claim-1",

@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -51,10 +50,12 @@ def hold() -> Iterator[Hold]:
         own.release()
 
 
-def cohort(study: StudyFiles, name: str, *runs: str, **told: Any) -> None:  # noqa: ANN401 - whatever a record holds
-    """Write down that some runs train together; their folders are there."""
-    record = CohortRecord(schema_version=SCHEMA_VERSION, runs=list(runs), max_fits=None, **told)
+def cohort(study: StudyFiles, name: str, *runs: str, sweep: str | None = None, job: str | None = None) -> None:
+    """Write down that some runs train together."""
+    record = CohortRecord(schema_version=SCHEMA_VERSION, runs=list(runs), max_fits=None, sweep=sweep)
     study.cohorts.save(name, record)
+    if job is not None:
+        study.cohorts.note_job(name, job)
 
 
 def begin(study: StudyFiles, *runs: str) -> None:
