@@ -96,7 +96,9 @@ def read_inputs(frame: pl.DataFrame, place: str) -> TableInputs:
     Raises:
         UserError: A column is neither, or no network could learn from its text.
     """
-    columns, categories, missing = [], [], []
+    columns: list[NDArray[np.float64]] = []
+    categories: list[int | None] = []
+    missing: list[str] = []
     for column in frame.iter_columns():
         if _has_missing(column):
             missing.append(column.name)
