@@ -113,7 +113,8 @@ def test_runs_with_other_train_sizes_and_label_noise_share_their_source_and_stud
 def test_what_was_inferred_is_said_once_and_cannot_steer_a_terminal(
     config: Configure, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    rows = "\n".join(f"{i},{'yes' if i % 2 else 'n\x1b[2Jo'}" for i in range(40))
+    odd = "n\x1b[2Jo"
+    rows = "\n".join(f"{i},{'yes' if i % 2 else odd}" for i in range(40))
     (tmp_path / "a.csv").write_text(f"x,y\n{rows}\n")
     words = ("data=file", f"data.path={tmp_path / 'a.csv'}", "data.name=mine")
     first, second = (prepare(config(*words, f"seed={seed}")) for seed in (0, 1))
