@@ -18,7 +18,7 @@ from rich.table import Table
 
 from overfit_lab import load_study
 from overfit_lab.report.notebook import NotebookStudy
-from scripts.benchmarks.outcomes import linear
+from scripts.benchmarks.outcomes import capacity, grokking, linear
 from scripts.benchmarks.outcomes.check import Check
 from scripts.benchmarks.processes import OVERFIT_LAB, OneLineParser, positive, run, tell
 
@@ -44,7 +44,11 @@ class Experiment:
 EXPERIMENTS = {
     "ridge_optimum": Experiment(linear.ridge_optimum),
     "early_stopping": Experiment(linear.early_stopping),
+    "polynomial_u_curve": Experiment(capacity.polynomial_u_curve),
+    "modelwise_double_descent": Experiment(capacity.modelwise_double_descent),
     "epochwise_double_descent": Experiment(linear.epochwise_double_descent),
+    "memorisation": Experiment(capacity.memorisation),
+    "grokking": Experiment(grokking.grokking),
 }
 
 
@@ -107,7 +111,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("names", nargs="*", type=_name, metavar="NAME", help=f"of {', '.join(EXPERIMENTS)}; all if none")
+    parser.add_argument(
+        "names", nargs="*", type=_name, metavar="NAME", help=f"of {', '.join(EXPERIMENTS)}; all if none"
+    )
     parser.add_argument("--seeds", type=positive, default=5, help="default 5")
     parser.add_argument("--imdb", type=Path, help="folder of the IMDB reviews; what needs them is left out without")
     parser.add_argument("--keep", type=Path, help="folder to keep the studies in, and to find finished ones")

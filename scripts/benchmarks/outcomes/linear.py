@@ -9,7 +9,7 @@ from scripts.benchmarks.outcomes.check import TOLERANCE, Check, Run, runs_of, wi
 from scripts.benchmarks.outcomes.truth import Vector, descend, measured_excess, ridge, truth_of
 
 BEST_ALPHA = 0.25  # 2 p sigma^2 / (n |w|^2) with 30 features, 60 rows, noise 1 and |w|^2 = 4
-MOST = 1.6862  # the maximum over x of the squared ratio of 1 - exp(-x) to x / (1 + x), and of what is left of a bias
+MOST = 1.6862  # the largest ((1 - exp(-x)) (1 + x) / x)^2 over x > 0 [Ali, Kolter, Tibshirani 2019, theorem 1]
 
 
 def ridge_optimum(studies: Sequence[NotebookStudy]) -> list[Check]:
