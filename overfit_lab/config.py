@@ -103,6 +103,47 @@ class CustomData(_Data, Targeted):
     """The user's own data: a function by its dotted path that returns a Source."""
 
 
+class _Columns(_Data):
+    """Data that have columns with names."""
+
+    path: str = Field(min_length=1)
+    # Columns: what is predicted, from what, and what says which rows belong together. Where it is null, the target is
+    # inferred and all others are inputs.
+    target: str | list[str] | None = None
+    inputs: list[str] | None = None
+    group: str | list[str] | None = None
+
+    @property
+    def targets(self) -> list[str]:
+        """The columns of the target; none where they are to be inferred."""
+        return _listed(self.target)
+
+    @property
+    def groups(self) -> list[str]:
+        """The columns that say which rows belong together."""
+        return _listed(self.group)
+
+
+def _listed(names: str | list[str] | None) -> list[str]:
+    return [names] if isinstance(names, str) else names or []
+
+
+class FileData(_Columns):
+    """A table, arrays or images in a file of the user's."""
+
+    kind: Literal["file"]
+
+
+class HubData(_Columns):
+    """A data set of the hub of the library `datasets`, or a folder of the same layout."""
+
+    kind: Literal["hub"]
+    # One of several that a data set is made of.
+    subset: str | None = None
+    # Without it nothing is fetched from elsewhere.
+    download: bool = False
+
+
 class _Splitting(Section):
     # Zero is allowed: then there is no test set, and no final test either.
     test_fraction: Rate
@@ -373,11 +414,21 @@ def _model_tag(value: object) -> str:
 
 
 def _data_tag(value: object) -> str:
+    if isinstance(value, _Data):
+        return next(tag for tag, kind in _DATA.items() if type(value) is kind)
+    # What has a function to call may call any of its arguments so; the target of a file is a column.
+    if isinstance(value, Mapping) and "_target_" not in value and value.get("kind") in ("file", "hub"):
+        return str(value["kind"])
     return "custom" if _target(value) is not None else "bundled"
 
 
+_DATA = {"bundled": BundledData, "custom": CustomData, "file": FileData, "hub": HubData}
 DataConfig = Annotated[
-    Annotated[BundledData, Tag("bundled")] | Annotated[CustomData, Tag("custom")], Discriminator(_data_tag)
+    Annotated[BundledData, Tag("bundled")]
+    | Annotated[CustomData, Tag("custom")]
+    | Annotated[FileData, Tag("file")]
+    | Annotated[HubData, Tag("hub")],
+    Discriminator(_data_tag),
 ]
 SplitConfig = Annotated[HoldoutSplit | KFoldSplit, Field(discriminator="kind")]
 ModelConfig = Annotated[
@@ -455,7 +506,7 @@ def _key(error: ErrorDetails) -> str:
 
 # pydantic names the chosen member of a union inside the path; a user has never seen these names.
 _TAGS = {
-    *("bundled", "custom", *_OWN_MODELS, "holdout", "kfold", "bool"),
+    *("bundled", "custom", "file", "hub", *_OWN_MODELS, "holdout", "kfold", "bool", "str"),
     *("none", "l2", "l1", "elastic_net", "sgd", "momentum", "adam", "adamw", "rmsprop"),
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Hashable
 from dataclasses import asdict, dataclass, field
 
@@ -13,7 +14,8 @@ from overfit_lab import config as cfg
 from overfit_lab.data.development import DevelopmentRows, seal
 from overfit_lab.data.duplicates import Duplicates, find_duplicates
 from overfit_lab.data.label_noise import check_label_noise
-from overfit_lab.data.source import Sizes, Source, source_of
+from overfit_lab.data.load import load
+from overfit_lab.data.source import Sizes, Source
 from overfit_lab.data.split import Split, classes_to_stratify, make_split
 from overfit_lab.data.train_size import count_train_rows
 from overfit_lab.errors import UserError
@@ -120,6 +122,7 @@ class Plan:
             ),
             split=self.config.split.model_dump(),
             duplicates=DuplicatesRecord(**asdict(self.duplicates)),
+            said=list(source.said),
         )
 
 
@@ -152,18 +155,28 @@ def prepare(config: cfg.Config) -> Plan:
         target = config.model.target
         raise UserError(f"model._target_={target}: it has no trainable parameter; at least one is needed")
     key = config.model.model_dump_json(by_alias=True)
-    form, per_row = _try(key, config.model, source.sizes, mixed_precision=mixed)
+    form, per_row = _try(key, config.model, source.sizes, mixed_precision=mixed, sparse=source.sparse)
     plan = Plan(config, source, split, duplicates, task, network, weights, form, per_row)
     plan.study.check(plan.study_record)
+    if source.said:
+        _say(source.name, source.said)
     return plan
 
 
+@functools.lru_cache
+def _say(name: str, said: tuple[str, ...]) -> None:
+    # Once in a process, however many runs there are, and only where nothing is wrong with them.
+    print(f"overfit-lab: {name}: {'; '.join(said)}", file=sys.stderr)
+
+
 @functools.lru_cache(maxsize=64)
-def _try(key: str, model: cfg.ModelConfig, sizes: Sizes, *, mixed_precision: bool) -> tuple[Choice, Pass | None]:
+def _try(
+    key: str, model: cfg.ModelConfig, sizes: Sizes, *, mixed_precision: bool, sparse: bool
+) -> tuple[Choice, Pass | None]:
     # The jobs of a sweep share few networks, and a trial costs more than all other checks. The key is as in `_load`.
     network = build_network(model, *sizes)
-    form = choose_form(network, sizes.inputs, mixed_precision=mixed_precision, tokens=sizes.tokens)
-    return form, None if form.form == "layered" else count_pass(network, sizes.inputs)
+    form = choose_form(network, sizes.inputs, mixed_precision=mixed_precision, tokens=sizes.tokens, sparse=sparse)
+    return form, None if form.form in ("layered", "sparse") else count_pass(network, sizes.inputs)
 
 
 def _weights(config: cfg.Config, network: nn.Module) -> frozenset[str]:
@@ -187,22 +200,25 @@ class _Rows:
         key: Both as text, which tells apart what Python calls equal: rows=1 and rows=true.
         data: The source.
         split: The split.
+        problem: The problem type of a file's target, where it is not to be inferred.
     """
 
     key: str
     data: cfg.DataConfig = field(compare=False)
     split: cfg.SplitConfig = field(compare=False)
+    problem: cfg.Problem | None
 
 
 def _rows_of(config: cfg.Config) -> _Rows:
     # What is done to the rows of a fit is another thing: runs that differ in it share source and split.
     data = config.data.model_dump_json(by_alias=True, exclude={"label_noise", "train_size"})
-    return _Rows(data + config.split.model_dump_json(), config.data, config.split)
+    problem = None if config.task.name == "auto" else config.task.name
+    return _Rows(data + config.split.model_dump_json(), config.data, config.split, problem)
 
 
 @functools.lru_cache(maxsize=8)
 def _load(rows: _Rows) -> tuple[Source, Split, Duplicates]:
     # The jobs of a sweep share source and split.
-    source = source_of(rows.data)
+    source = load(rows.data, rows.problem)
     cut = make_split(source, rows.split)
     return source, cut, find_duplicates(source, cut)

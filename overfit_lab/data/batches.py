@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from overfit_lab.data.sparse_rows import StackedInputs
 from overfit_lab.seeding import torch_generator
 
 # Elements of inputs in one chunk: large enough to pay Lightning's cost per training_step once for many steps,
@@ -20,13 +21,13 @@ class Batch(NamedTuple):
     """The rows of one optimizer step.
 
     Args:
-        x: `streams x rows x features`.
+        x: `streams x rows x features`, sparse where the source is.
         y: `streams x rows [x targets]`.
         weight: `streams x rows`, one over the stream's batch size; 0 for padding, which stands at the end.
         sizes: `streams`, how many rows are real.
     """
 
-    x: Tensor
+    x: StackedInputs
     y: Tensor
     weight: Tensor
     sizes: Sequence[int]
@@ -60,7 +61,7 @@ class BatchLoader:
 
     def __init__(
         self,
-        x: Tensor,
+        x: StackedInputs,
         y: Tensor,
         *,
         sizes: Sequence[int],
@@ -70,7 +71,7 @@ class BatchLoader:
     ) -> None:
         self.x, self.y = x, y
         self.sizes, self.names = list(sizes), list(names)
-        self.folds = torch.tensor(list(folds), device=x.device)
+        self.folds = torch.tensor(list(folds), device=y.device)
         self.steps = steps
         self.sampler = RowOrder()
         # What is the same in every epoch: batch sizes, `streams x steps`, and places in the order and weights of the
@@ -82,8 +83,9 @@ class BatchLoader:
         real = torch.arange(self.widest) < counts[:, :, None]
         # A padded place repeats the first row of its batch, with weight 0.
         self.places = torch.where(real, starts[:, :-1, None] + torch.arange(self.widest), starts[:, :-1, None])
-        self.weights = (real.to(torch.float64) / counts[:, :, None]).to(x).unbind(1)
-        per_step = x.shape[2:].numel() * len(sizes) * self.widest
+        self.weights = (real.to(torch.float64) / counts[:, :, None]).to(y.device, x.dtype).unbind(1)
+        per_row = x.shape[2] if isinstance(x, Tensor) else x.entries_per_row
+        per_step = per_row * len(sizes) * self.widest
         self.steps_per_chunk = max(1, min(steps, CHUNK_ELEMENTS // per_step))
 
     def __len__(self) -> int:
@@ -97,7 +99,7 @@ class BatchLoader:
             steps = slice(first, first + self.steps_per_chunk)
             picked = rows[:, steps]
             folds = self.folds[:, None, None].expand_as(picked)
-            x, y = self.x[folds, picked].unbind(1), self.y[folds, picked].unbind(1)
+            x, y = self._pick(folds, picked), self.y[folds, picked].unbind(1)
             batches = zip(x, y, self.weights[steps], self.batch_sizes[steps], strict=True)
             yield [
                 # A slice costs as much as a small product: only where it takes anything away.
@@ -107,9 +109,16 @@ class BatchLoader:
                 for x, y, weight, sizes in batches
             ]
 
+    def _pick(self, folds: Tensor, rows: Tensor) -> Sequence[StackedInputs]:
+        """Take rows, `streams x steps x widest`: of each step `streams x widest x features`."""
+        if isinstance(self.x, Tensor):
+            return self.x[folds, rows].unbind(1)
+        own = self.folds.tolist()
+        return [self.x.pick(own, step) for step in rows.transpose(0, 1).cpu().numpy()]
+
     def _shuffle(self) -> Tensor:
         """Order the rows anew: row numbers, `streams x steps x widest`."""
         orders = torch.zeros(len(self.sizes), max(self.sizes), dtype=torch.int64)
         for order, size, name in zip(orders, self.sizes, self.names, strict=True):
             order[:size] = torch.randperm(size, generator=torch_generator("order", *name, self.sampler.epoch))
-        return torch.take_along_dim(orders[:, None], self.places, dim=2).to(self.x.device)
+        return torch.take_along_dim(orders[:, None], self.places, dim=2).to(self.y.device)

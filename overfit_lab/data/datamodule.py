@@ -18,8 +18,10 @@ from torch import Tensor
 
 from overfit_lab.data.batches import Batch, BatchLoader
 from overfit_lab.data.development import DevelopmentFold, DevelopmentRows, LabelledRows, Stream
+from overfit_lab.data.inputs import Inputs, is_sparse
 from overfit_lab.data.preparation import Steps, fit_inputs
 from overfit_lab.data.scaling import Scaling, fit_scaling, no_scaling
+from overfit_lab.data.sparse_rows import SparseRows, StackedInputs
 from overfit_lab.data.split import Rows
 from overfit_lab.seeding import derive_seed
 
@@ -29,13 +31,13 @@ class StackedRows:
     """The same part of several folds, stacked; shorter ones are padded at the end with copies of their first row.
 
     Args:
-        x: `folds x rows x features`, prepared and scaled.
+        x: `folds x rows x features`, prepared and scaled; sparse where the source is.
         y: `folds x rows [x targets]`, scaled where the config says so.
         sizes: `folds`, how many rows are real.
         clean: As `y`, with the right labels where some of it were made wrong; None where none were.
     """
 
-    x: Tensor
+    x: StackedInputs
     y: Tensor
     sizes: tuple[int, ...]
     clean: Tensor | None = None
@@ -49,7 +51,8 @@ class StackedRows:
 class CohortDataModule(L.LightningDataModule):
     """Batches and measured rows for the streams of a cohort.
 
-    A batch is a slice of tensors that are in memory (and on the device) already; no row is collated on its own.
+    A batch is a slice of tensors that are in memory (and on the device) already; no row is collated on its own. Sparse
+    rows are cut on the CPU.
 
     Args:
         development: The rows, without the test rows.
@@ -121,13 +124,14 @@ class CohortDataModule(L.LightningDataModule):
         """Prepare rows from elsewhere, all of them, as those of each fold were: nothing is fitted on them."""
         return _stack(self._apply(rows), [np.arange(len(rows.y))] * len(self.folds))
 
-    def _apply(self, rows: LabelledRows) -> list[tuple[Tensor, Tensor]]:
-        """Make tensors of rows, for each fold by what was fitted on its train rows."""
+    def _apply(self, rows: LabelledRows) -> list[tuple[Inputs, Tensor]]:
+        """Prepare rows, for each fold by what was fitted on its train rows: inputs of NumPy or SciPy, and targets."""
         # Class indices are neither scaled nor of a floating-point type.
         indices = rows.problem == "multiclass"
+        dtype = np.float64 if self._dtype == torch.float64 else np.float32
         return [
             (
-                torch.from_numpy(np.require(fitted.inputs.apply(rows.x), requirements=["C", "W"])).to(self._dtype),
+                fitted.inputs.apply(rows.x).astype(dtype, copy=False),
                 torch.from_numpy(rows.y) if indices else torch.from_numpy(fitted.targets.apply(rows.y)).to(self._dtype),
             )
             for fitted in self._fitted
@@ -184,10 +188,11 @@ def _measured_rows(rows: DevelopmentRows, fold: DevelopmentFold, limit: int) -> 
     return np.sort(subset)
 
 
-def _stack(whole: Sequence[tuple[Tensor, Tensor]], parts: Sequence[Rows], clean: Tensor | None = None) -> StackedRows:
+def _stack(whole: Sequence[tuple[Inputs, Tensor]], parts: Sequence[Rows], clean: Tensor | None = None) -> StackedRows:
     """Stack a part of each fold's rows."""
     longest = max(len(part) for part in parts)
-    padded = [torch.from_numpy(np.concatenate([part, np.repeat(part[:1], longest - len(part))])) for part in parts]
-    xs, ys = zip(*((x[own], y[own]) for (x, y), own in zip(whole, padded, strict=True)), strict=True)
-    right = None if clean is None else torch.stack([clean[own] for own in padded])
-    return StackedRows(torch.stack(xs), torch.stack(ys), tuple(len(part) for part in parts), right)
+    padded = [np.concatenate([part, np.repeat(part[:1], longest - len(part))]) for part in parts]
+    xs, ys = zip(*((x[own], y[torch.from_numpy(own)]) for (x, y), own in zip(whole, padded, strict=True)), strict=True)
+    x = SparseRows(xs) if is_sparse(xs[0]) else torch.stack([torch.from_numpy(own) for own in xs])
+    right = None if clean is None else torch.stack([clean[torch.from_numpy(own)] for own in padded])
+    return StackedRows(x, torch.stack(ys), tuple(len(part) for part in parts), right)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer  # of collections.abc from Python 3.12 on
 
 # Numbers, `rows x features`, dense or in compressed rows (`scipy.sparse.csr_array`, of which the type checker knows
 # nothing); or for a source with a preparation raw values, `rows` or `rows x columns`, of numbers, strings and None.
@@ -110,5 +113,5 @@ def digest_rows(x: Inputs) -> Iterator[bytes]:
             yield _digest(row)
 
 
-def _digest(row: bytes | NDArray[Any]) -> bytes:
+def _digest(row: Buffer) -> bytes:
     return hashlib.blake2b(row, digest_size=16).digest()

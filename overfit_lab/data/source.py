@@ -69,6 +69,7 @@ class Source:
             has. They are the test rows of every split.
         official_val: The same for rows to validate on: those of a hold-out without `split.val_fraction`. Where these
             are test rows, too, nothing is left to test on.
+        said: What was inferred from a file or done to it, in sentences; it is shown and recorded, and nothing else.
 
     Raises:
         UserError: The arrays do not fit together or not the problem type.
@@ -85,6 +86,7 @@ class Source:
     preparation: Preparation | None = None
     official_test: NDArray[np.int64] | None = None
     official_val: NDArray[np.int64] | None = None
+    said: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         raw = self.preparation is not None

@@ -50,22 +50,22 @@ def read_target(columns: pl.DataFrame, asked: Problem | None, key: str) -> Targe
         UserError: A value is missing, there is one class only, or the columns do not fit the problem type.
     """
     for column in columns.iter_columns():
-        _refuse_missing(column, key)
+        _refuse_missing(column, key, several=columns.width > 1)
     problem = _infer(columns, key) if asked is None else asked
     how = "" if asked is None else ", as task says"
     if problem == "multiclass" and _is_one_hot(columns):
-        return Target(problem, columns.to_numpy().argmax(axis=1), f"{problem}{how}, {columns.width} classes, one-hot")
+        return Target(problem, columns.to_numpy().argmax(axis=1), f"{problem}{how}: {columns.width} classes, one-hot")
     if problem in ("binary", "multiclass"):
         if columns.width > 1:
             raise UserError(f"{key}: {columns.width} columns are no {problem} target; allowed is one")
         y, classes = _number_classes(columns.to_series(), problem, key)
-        return Target(problem, y, f"{problem}{how}, {_classes_in_words(classes)}")
+        return Target(problem, y, f"{problem}{how}: {_classes_in_words(classes)}")
     y = np.stack([_numbers(column, problem, key) for column in columns.iter_columns()], axis=1)
     if problem == "multilabel":
         if not np.isin(y, (0, 1)).all():
             raise UserError(f"{key}: holds values other than 0 and 1; multilabel needs columns of zeros and ones")
-        return Target(problem, y, f"{problem}{how}, {columns.width} labels")
-    return Target(problem, y, f"{problem}{how}, values from {y.min():g} to {y.max():g}")
+        return Target(problem, y, f"{problem}{how}: {columns.width} labels")
+    return Target(problem, y, f"{problem}{how}: values from {y.min():g} to {y.max():g}")
 
 
 def _infer(columns: pl.DataFrame, key: str) -> Problem:
@@ -91,12 +91,12 @@ def _infer(columns: pl.DataFrame, key: str) -> Problem:
     return "multiclass" if whole and few else "regression"
 
 
-def _refuse_missing(column: pl.Series, key: str) -> None:
+def _refuse_missing(column: pl.Series, key: str, *, several: bool) -> None:
     missing = column.null_count()
     if column.dtype.is_float():
         missing += int((~column.is_finite()).sum())
     if missing:
-        of = "" if key.endswith(column.name) else f" in column {column.name}"
+        of = f" in column {column.name}" if several else ""
         raise UserError(
             f"{key}: no target{of} in {missing} of {len(column)} rows (NaN, infinite or empty); remove those rows"
         )
@@ -105,9 +105,14 @@ def _refuse_missing(column: pl.Series, key: str) -> None:
 def _number_classes(column: pl.Series, problem: Problem, key: str) -> tuple[NDArray[np.int64], Sequence[object]]:
     if not (_is_text(column) or column.dtype == pl.Boolean or column.dtype.is_numeric()):
         raise UserError(f"{key}: holds values of type {column.dtype}; allowed are numbers, text, and true and false")
-    # As text, categories would be in the order in which they came.
-    values = (column.cast(pl.String) if _is_text(column) else column).to_numpy()
-    classes, numbers = np.unique(values, return_inverse=True)
+    if isinstance(column.dtype, pl.Enum):
+        # In the order in which whoever wrote the file has put them.
+        codes, numbers = np.unique(column.to_physical().to_numpy(), return_inverse=True)
+        classes = column.dtype.categories.to_numpy()[codes]
+    else:
+        # Other categories are in the order in which they came.
+        values = (column.cast(pl.String) if _is_text(column) else column).to_numpy()
+        classes, numbers = np.unique(values, return_inverse=True)
     if len(classes) < 2:
         raise UserError(f"{key}: holds one class only ({classes[0]}); {problem} needs two or more")
     if problem == "binary" and len(classes) > 2:
@@ -142,4 +147,4 @@ def _is_one_hot(columns: pl.DataFrame) -> bool:
 
 
 def _is_truth(column: pl.Series) -> bool:
-    return column.dtype == pl.Boolean or (column.dtype.is_numeric() and bool(column.is_in([0, 1]).all()))
+    return column.dtype == pl.Boolean or (column.dtype.is_numeric() and bool(((column == 0) | (column == 1)).all()))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+from pydantic import Field
 
 from overfit_lab.config import HoldoutSplit, KFoldSplit
 from overfit_lab.errors import UserError
@@ -89,6 +90,8 @@ class StudyRecord(Record):
     # None where an older version wrote it.
     duplicates: DuplicatesRecord | None = None
     test_use: TestUse | None = None
+    # What was inferred from a file or done to it.
+    said: list[str] = Field(default_factory=list)
 
     def caveats(self) -> list[str]:
         """Say what of its rows a reader of the results should know, a sentence for each."""

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from overfit_lab.data.datamodule import CohortDataModule
 from overfit_lab.seeding import numpy_generator
 from overfit_lab.task.task import Task
-from overfit_lab.training.measure import CHUNK_ELEMENTS
+from overfit_lab.training.measure import CHUNK_ELEMENTS, predict
 from overfit_lab.training.stack import StackedNetwork
 from overfit_lab.training.stack.layered import DERIVATIVES, LayeredNetwork
 
@@ -114,21 +114,36 @@ def describe(
     if not isinstance(network, LayeredNetwork):
         return Description(dof, tuple(counts), margin)
     layers, stacked = network.layers(), network.stacked_parameters()
+    train, measured = data.train.x, data.train_measured.x
+    # Sparse rows are not multiplied one by one here, but as they were measured.
+    classes = task.problem in ("binary", "multiclass")
+    logits = (
+        None
+        if isinstance(measured, Tensor) or not classes
+        else predict(network, data.train_measured, data.fold_of_stream)
+    )
     for s, stream in enumerate(data.streams):
         own, number = {name: value[s] for name, value in stacked.items()}, data.fold_of_stream[s]
         if (stream.repeat, stream.fold) == fold:
             rows = _chosen_rows(data.train.sizes[number], _outputs(layers, own), fold)
             counts[s] = len(rows)
+            chosen = train[number, rows] if isinstance(train, Tensor) else train.dense_rows(number, rows)
             for c in range(network.configurations):
                 # An absolute value has no curvature, and so no part in this.
                 if len(rows) and (l1 is None or l1[c] == 0):
                     member = {name: value[c] for name, value in own.items()}
                     alpha = 0.0 if l2 is None else float(l2[c])
-                    dof[s, c] = effective_dof(layers, member, task, data.train.x[number, rows], weights, alpha)
-        if task.problem in ("binary", "multiclass"):
+                    dof[s, c] = effective_dof(layers, member, task, chosen, weights, alpha)
+        if classes:
             size = data.train_measured.sizes[number]
-            x, y = (part[number, :size].to(device) for part in (data.train_measured.x, data.train_measured.y))
-            margin[s] = normalised_margin(layers, {name: value.to(device) for name, value in own.items()}, x, y).cpu()
+            y = data.train_measured.y[number, :size]
+            if logits is not None:
+                margins = _margins(logits[s, :, :size].transpose(-1, -2), y.reshape(-1).long())
+                margin[s] = _normalised(margins, layers, own)
+            else:
+                assert isinstance(measured, Tensor)
+                there = {name: value.to(device) for name, value in own.items()}
+                margin[s] = normalised_margin(layers, there, measured[number, :size].to(device), y.to(device)).cpu()
     return Description(dof, tuple(counts), margin)
 
 
@@ -231,8 +246,13 @@ def normalised_margin(layers: Layers, values: Mapping[str, Tensor], x: Tensor, y
     labels = y.reshape(-1).long()
     chunks = zip(torch.split(x, step), torch.split(labels, step), strict=True)
     margins = torch.cat([_margins(_propagate(layers, values, part)[1], own) for part, own in chunks], dim=-1)
+    return _normalised(margins, layers, values)
+
+
+def _normalised(margins: Tensor, layers: Layers, values: Mapping[str, Tensor]) -> Tensor:
+    """Divide the quantile of margins, `networks x rows`, by the product of the layers' spectral norms."""
     ordered = margins.double().sort(dim=-1).values
-    place = QUANTILE * (len(labels) - 1)
+    place = QUANTILE * (margins.shape[-1] - 1)
     low, high = ordered[:, math.floor(place)], ordered[:, math.ceil(place)]
     quantile = low + (high - low) * (place % 1)
     bound = torch.ones_like(quantile)

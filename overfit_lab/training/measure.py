@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from overfit_lab.task.metrics import measure_members
 from overfit_lab.task.task import Task
 from overfit_lab.training.stack import StackedNetwork
 from overfit_lab.training.stack.looped import LoopedNetwork
+from overfit_lab.training.stack.sparse import SparseNetwork
 from overfit_lab.training.stack.vmapped import VmappedNetwork
 
 # Elements of the widest layer in one forward pass, over all members. On a processor what one layer hands to the next
@@ -113,17 +113,18 @@ def _forward(network: StackedNetwork, rows: StackedRows, fold_of_stream: Sequenc
         # It may mix rows: all of them at once, and none that only pads.
         return network.forward(x[folds], sizes=[rows.sizes[fold] for fold in folds])
     members = network.streams * network.configurations
-    # A network of width w has about w^2 parameters.
-    widest = max(x.shape[2:].numel(), math.isqrt(network.flat.numel() // members))
+    # Sparse rows that stay so are hardly there.
+    inputs = x.shape[2:].numel() if isinstance(x, Tensor) or not isinstance(network, SparseNetwork) else 0
+    widest = max(inputs, network.widest)
     if isinstance(network, VmappedNetwork):
         # Weights that are used at many places leave more behind than there are parameters.
         widest = max(widest, network.kept_per_row(x.shape[2]))
-    step = max(MIN_CHUNK_ROWS, CHUNK_ELEMENTS[x.device.type] // (members * widest))
+    step = max(MIN_CHUNK_ROWS, CHUNK_ELEMENTS[rows.y.device.type] // (members * widest))
     parts: list[Tensor] = []
     for first in range(0, x.shape[1], step):
         own = x[:, first : first + step]
         # Where every fold is one stream, its rows need not be copied.
-        parts.append(network(own if folds == list(range(len(x))) else own[folds]))
+        parts.append(network(network.take(own if folds == list(range(x.shape[0])) else own[folds])))
     if len(parts) == 1:
         return parts[0]
     # Outputs before rows, as a layered network computes them: a sum over outputs then runs along memory.

@@ -110,8 +110,9 @@ class CohortModule(L.LightningModule):
         optimizer = self.optimizers(use_pl_optimizer=False)
         assert isinstance(optimizer, torch.optim.Optimizer)
         for batch in chunk:
-            noise = self._noise.draw(batch.x.shape[1], batch.x.device)
-            self._running_loss += self.network.differentiate(batch.x, noise, _Objective(self.task, batch), batch.sizes)
+            noise = self._noise.draw(batch.x.shape[1], batch.y.device)
+            x = self.network.take(batch.x)
+            self._running_loss += self.network.differentiate(x, noise, _Objective(self.task, batch), batch.sizes)
             add_penalty_gradient(self._weights, self._weight_gradients, self._l1, self._l2)
             optimizer.step()
             self._steps += 1

@@ -43,11 +43,29 @@ def make_optimizer(
         case SGD() | Momentum():
             return torch.optim.SGD(groups, fused=True)
         case RMSprop():
-            return torch.optim.RMSprop(groups)
+            return _rmsprop(groups)
         case Adam():
             return torch.optim.Adam(groups, fused=True)
         case AdamW():
             return torch.optim.AdamW(groups, fused=True)
+
+
+# As the number of steps that Adam has taken: no power of a smoothing is left of the bias that it corrects.
+_MANY = 1e30
+
+
+def _rmsprop(groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+    """Build RMSprop: Adam that keeps no average of gradients, and has long ceased to correct the bias of their squares.
+
+    torch's own RMSprop has no fused form, and three times the cost.
+    """
+    optimizer = torch.optim.Adam(groups, fused=True)
+    for group in optimizer.param_groups:
+        for leaf in group["params"]:
+            step = torch.tensor(_MANY, dtype=torch.float32, device=leaf.device)
+            zeros = torch.zeros_like(leaf), torch.zeros_like(leaf)
+            optimizer.state[leaf] = dict(zip(("step", "exp_avg", "exp_avg_sq"), (step, *zeros), strict=True))
+    return optimizer
 
 
 def _group(config: OptimizerConfig, leaves: list[Tensor], *, decays: bool) -> dict[str, Any]:
@@ -56,7 +74,7 @@ def _group(config: OptimizerConfig, leaves: list[Tensor], *, decays: bool) -> di
         case Momentum(momentum=momentum, nesterov=nesterov):
             settings |= {"momentum": momentum, "nesterov": nesterov}
         case RMSprop(smoothing=smoothing, eps=eps):
-            settings |= {"alpha": smoothing, "eps": eps}
+            settings |= {"betas": (0.0, smoothing), "eps": eps}
         case Adam(beta1=beta1, beta2=beta2, eps=eps):
             settings |= {"betas": (beta1, beta2), "eps": eps}
         case AdamW(beta1=beta1, beta2=beta2, eps=eps, decoupled_decay=decay):

@@ -28,6 +28,7 @@ def provenance(study: Study) -> list[Fact]:
     data = [
         Fact("source", [f"{source.name}, {source.problem}"]),
         Fact("rows", [f"{source.rows:,} with {count(source.features, 'input')} and {count(source.outputs, 'output')}"]),
+        *([Fact("as it was read", study.record.said)] if study.record.said else []),
         Fact("fingerprint of the rows", [source.fingerprint], code=True),
         Fact("split", [", ".join(f"{key} {_setting(value)}" for key, value in split.items() if value is not None)]),
     ]

@@ -12,14 +12,16 @@ from torch import Tensor, nn
 
 from overfit_lab.errors import UserError, first_line, is_out_of_memory
 from overfit_lab.seeding import torch_generator
-from overfit_lab.training.stack.layered import LayeredNetwork, is_layered
+from overfit_lab.training.stack.layered import LayeredNetwork, begins_linearly, is_layered
 from overfit_lab.training.stack.looped import LoopedNetwork
 from overfit_lab.training.stack.network import Noise, StackedNetwork
+from overfit_lab.training.stack.sparse import SparseNetwork
 from overfit_lab.training.stack.vmapped import VmappedNetwork
 
-Form: TypeAlias = Literal["layered", "vmapped", "looped"]
+Form: TypeAlias = Literal["sparse", "layered", "vmapped", "looped"]
 
 _FORMS: dict[Form, type[StackedNetwork]] = {
+    "sparse": SparseNetwork,
     "layered": LayeredNetwork,
     "vmapped": VmappedNetwork,
     "looped": LoopedNetwork,
@@ -39,7 +41,9 @@ def stack(networks: Sequence[Sequence[nn.Module]], form: Form) -> StackedNetwork
     return _FORMS[form](networks)
 
 
-def choose_form(network: nn.Module, features: int, *, mixed_precision: bool, tokens: int | None = None) -> Choice:
+def choose_form(
+    network: nn.Module, features: int, *, mixed_precision: bool, tokens: int | None = None, sparse: bool = False
+) -> Choice:
     """Find the fastest form that fits a network.
 
     Args:
@@ -48,12 +52,14 @@ def choose_form(network: nn.Module, features: int, *, mixed_precision: bool, tok
         mixed_precision: Whether autocast chooses types; the layered form writes results into place, which autocast
             does not take.
         tokens: How many tokens there are, where inputs are token numbers.
+        sparse: Whether inputs come in sparse rows. Other forms than the one for these fill in their zeros, batch by
+            batch, or where rows of a batch may mix for one member at a time.
 
     Raises:
         UserError: The network calls a dropout layer twice, or replaces a buffer.
     """
     if is_layered(network) and not mixed_precision:
-        return Choice("layered")
+        return Choice("sparse" if sparse and begins_linearly(network) else "layered")
     for name, module in network.named_modules():
         if module._backward_hooks or module._backward_pre_hooks:
             return Choice("looped", f"{f'layer {name}' if name else 'it'} has backward hooks")

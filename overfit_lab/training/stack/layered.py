@@ -9,11 +9,12 @@ at once.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from overfit_lab.data.sparse_rows import StackedInputs
 from overfit_lab.model.dropout import SeededDropout
 from overfit_lab.model.networks import MLP, Linear, Quadratic
 from overfit_lab.training.stack.network import NO_NOISE, Noise, Objective, StackedNetwork
@@ -55,6 +56,12 @@ def is_layered(network: nn.Module) -> bool:
     )
 
 
+def begins_linearly(network: nn.Module) -> bool:
+    """Say whether the first of its layers, those aside that do nothing, is a linear one."""
+    layers = [layer for _, layer in _sequence(network) or [] if type(layer) is not nn.Identity]
+    return bool(layers) and type(layers[0]) is nn.Linear
+
+
 def _sequence(network: nn.Module, prefix: str = "") -> list[tuple[str, nn.Module]] | None:
     """List the layers of nested sequences with their names; None where anything else is among them."""
     if type(network) in _LAYERS:
@@ -86,27 +93,27 @@ class LayeredNetwork(StackedNetwork):
         }
         self._layers: list[_Layer] = []
         for name, layer in self.layers():
-            if type(layer) is nn.ReLU and self._layers and isinstance(self._layers[-1], _Linear):
+            if type(layer) is nn.ReLU and self._layers and isinstance(self._layers[-1], Affine):
                 self._layers.append(_ReLUInPlace(name, layer))
             elif type(layer) is not nn.Identity:
                 self._layers.append(makers.get(type(layer), _Activation)(name, layer))
         # Nothing before the first linear layer is trained.
-        self._first = next(i for i, layer in enumerate(self._layers) if isinstance(layer, _Linear))
+        self._first = next(i for i, layer in enumerate(self._layers) if isinstance(layer, Affine))
 
-    def _linear(self, name: str, layer: nn.Module) -> _Linear:
+    def _linear(self, name: str, layer: nn.Module) -> Affine:
         weight, bias = (f"{name}.{kind}".lstrip(".") for kind in ("weight", "bias"))
-        return _Linear(self._values[weight], self._gradients[weight], self._values.get(bias), self._gradients.get(bias))
+        return Affine(self._values[weight], self._gradients[weight], self._values.get(bias), self._gradients.get(bias))
 
     def _dropout(self, name: str, layer: nn.Module) -> _Dropout:
         return _Dropout(f"{name}.noise".lstrip("."), self.stacked_constants()[f"{name}.rate".lstrip(".")])
 
-    def forward(self, x: Tensor, noise: Noise = NO_NOISE, sizes: Sequence[int] | None = None) -> Tensor:
+    def forward(self, x: StackedInputs, noise: Noise = NO_NOISE, sizes: Sequence[int] | None = None) -> Tensor:
         """Compute every member's logits; see `StackedNetwork.forward`."""
         with torch.no_grad():
             return self._logits(self._propagate(x, noise)[-1])
 
     @torch.no_grad()
-    def differentiate(self, x: Tensor, noise: Noise, objective: Objective, sizes: Sequence[int]) -> Tensor:
+    def differentiate(self, x: StackedInputs, noise: Noise, objective: Objective, sizes: Sequence[int]) -> Tensor:
         """Compute losses and gradients, backwards through the layers; see `StackedNetwork.differentiate`."""
         values = self._propagate(x, noise)
         losses, gradient = objective(self._logits(values[-1]))
@@ -114,14 +121,14 @@ class LayeredNetwork(StackedNetwork):
         for i in range(len(self._layers) - 1, self._first, -1):
             d = self._layers[i].backward(d, values[i], values[i + 1])
         first = self._layers[self._first]
-        assert isinstance(first, _Linear)
+        assert isinstance(first, Affine)
         first.backward_into_parameters(d, values[self._first])
         return losses
 
-    def _propagate(self, x: Tensor, noise: Noise) -> list[Tensor]:
+    def _propagate(self, x: StackedInputs, noise: Noise) -> list[Any]:
         """Compute what goes into the first layer, and what comes out of each."""
         self.bind()
-        values = [x.transpose(1, 2)]
+        values: list[Any] = [x.transpose(1, 2) if isinstance(x, Tensor) else x]
         layers = noise.layers if self.training and self.drops else {}
         for layer in self._layers:
             values.append(layer.forward(values[-1], layers))
@@ -145,7 +152,9 @@ class _Layer(Protocol):
         """Take the gradient after the layer, what went in and what came out, to the gradient before it."""
 
 
-class _Linear:
+class Affine:
+    """A linear layer of all members."""
+
     def __init__(
         self, weight: Tensor, weight_gradient: Tensor, bias: Tensor | None, bias_gradient: Tensor | None
     ) -> None:
@@ -165,15 +174,18 @@ class _Linear:
         self.bias_gradient = None if bias_gradient is None else bias_gradient.view(self.members, outputs)
 
     def forward(self, h: Tensor, noise: Mapping[str, Tensor]) -> Tensor:
+        """Compute the layer."""
         weight, _, bias = self.views[h.shape[0]]
         out = torch.bmm(weight, h) if bias is None else torch.baddbmm(bias, weight, h)
         return out.view(self.members, -1, h.shape[2])
 
     def backward(self, d: Tensor, h: Tensor, out: Tensor) -> Tensor:
+        """Write the gradients of weight and bias, and compute the gradient before the layer."""
         self.backward_into_parameters(d, h)
         return torch.bmm(self.transposed, d)
 
     def backward_into_parameters(self, d: Tensor, h: Tensor) -> None:
+        """Write the gradients of weight and bias."""
         if self.bias_gradient is not None:
             torch.sum(d, 2, out=self.bias_gradient)
         torch.bmm(d.view(h.shape[0], -1, h.shape[2]), h.transpose(1, 2), out=self.views[h.shape[0]][1])

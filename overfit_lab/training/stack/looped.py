@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.func import functional_call
 
+from overfit_lab.data.sparse_rows import StackedInputs
 from overfit_lab.training.stack.network import NO_NOISE, Noise, Objective, StackedNetwork
 
 
@@ -27,12 +28,16 @@ class LoopedNetwork(StackedNetwork):
                     leaf.grad = self._gradients[name][s, c]
                 self._members.append((s, c, leaves))
 
-    def forward(self, x: Tensor, noise: Noise = NO_NOISE, sizes: Sequence[int] | None = None) -> Tensor:
+    def take(self, x: StackedInputs) -> StackedInputs:
+        """Take sparse rows as they are: their zeros are filled in for one member at a time."""
+        return x
+
+    def forward(self, x: StackedInputs, noise: Noise = NO_NOISE, sizes: Sequence[int] | None = None) -> Tensor:
         """Compute every member's logits; see `StackedNetwork.forward`."""
         self.bind()
         return self._stack(self._each(x, noise, sizes or [x.shape[1]] * self.streams), x)
 
-    def differentiate(self, x: Tensor, noise: Noise, objective: Objective, sizes: Sequence[int]) -> Tensor:
+    def differentiate(self, x: StackedInputs, noise: Noise, objective: Objective, sizes: Sequence[int]) -> Tensor:
         """Compute losses and gradients by autograd, member by member; see `StackedNetwork.differentiate`."""
         self.bind()
         self._gradient.zero_()
@@ -43,10 +48,18 @@ class LoopedNetwork(StackedNetwork):
             torch.autograd.backward(own, d[: len(own)].to(own.dtype))
         return losses
 
-    def _each(self, x: Tensor, noise: Noise, sizes: Sequence[int]) -> list[Tensor]:
-        return [self._one(s, c, leaves, x[s, : sizes[s]], noise) for s, c, leaves in self._members]
+    def _each(self, x: StackedInputs, noise: Noise, sizes: Sequence[int]) -> list[Tensor]:
+        device = self.flat.device
+        return [
+            self._one(
+                *(s, c, leaves),
+                x[s, : sizes[s]] if isinstance(x, Tensor) else x.dense_stream(s, sizes[s], device),
+                noise,
+            )
+            for s, c, leaves in self._members
+        ]
 
-    def _stack(self, members: Sequence[Tensor], x: Tensor) -> Tensor:
+    def _stack(self, members: Sequence[Tensor], x: StackedInputs) -> Tensor:
         """Stack the members' logits, padded with 0 to the rows of x and of its type."""
         rows = x.shape[1]
         stacked = torch.stack([F.pad(own, (0, 0, 0, rows - len(own))).to(x.dtype) for own in members])

@@ -12,6 +12,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 
+from overfit_lab.data.sparse_rows import StackedInputs
 from overfit_lab.model.dropout import SeededDropout, dropout_shapes, with_seeded_dropout
 
 # From all members' logits, `streams x configurations x rows x outputs`, to each member's loss, `streams x
@@ -145,12 +146,22 @@ class StackedNetwork(nn.Module, ABC):
         """
         return [dropout_shapes(skeleton, torch.zeros(1, *features)) for skeleton in self._skeletons]
 
+    def take(self, x: StackedInputs) -> StackedInputs:
+        """Make of the inputs of a pass what this form takes: the zeros of sparse rows are filled in, for these rows."""
+        return x if isinstance(x, Tensor) else x.dense(self.flat.device)
+
+    @property
+    def widest(self) -> int:
+        """Numbers that a layer hands to the next for a row of one member, at most; a guess, without the inputs."""
+        # A network of width w has about w^2 parameters.
+        return math.isqrt(self.flat.numel() // (self.streams * self.configurations))
+
     @abstractmethod
-    def forward(self, x: Tensor, noise: Noise = NO_NOISE, sizes: Sequence[int] | None = None) -> Tensor:
+    def forward(self, x: StackedInputs, noise: Noise = NO_NOISE, sizes: Sequence[int] | None = None) -> Tensor:
         """Compute every member's logits.
 
         Args:
-            x: `streams x rows x features`.
+            x: `streams x rows x features`, as `take` returns it.
             noise: Needed in training mode only.
             sizes: `streams`, how many rows are real, if not all; what is computed of the others is of no meaning.
 
@@ -159,11 +170,11 @@ class StackedNetwork(nn.Module, ABC):
         """
 
     @abstractmethod
-    def differentiate(self, x: Tensor, noise: Noise, objective: Objective, sizes: Sequence[int]) -> Tensor:
+    def differentiate(self, x: StackedInputs, noise: Noise, objective: Objective, sizes: Sequence[int]) -> Tensor:
         """Compute every member's loss, and write its gradient into `gradients`.
 
         Args:
-            x: `streams x rows x features`.
+            x: `streams x rows x features`, as `take` returns it.
             noise: As in `forward`.
             objective: From the logits to the losses and their gradient.
             sizes: `streams`, how many rows are real; the others pad the batch, and the objective gives them no weight.

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, vmap
 
+from overfit_lab.data.sparse_rows import StackedInputs
 from overfit_lab.model.parameters import count_pass
 from overfit_lab.training.stack.network import NO_NOISE, Noise, Objective, StackedNetwork
 
@@ -34,8 +35,9 @@ class VmappedNetwork(StackedNetwork):
         for name, leaf in self._leaves.items():
             leaf.grad = self._gradients[name]
 
-    def forward(self, x: Tensor, noise: Noise = NO_NOISE, sizes: Sequence[int] | None = None) -> Tensor:
+    def forward(self, x: StackedInputs, noise: Noise = NO_NOISE, sizes: Sequence[int] | None = None) -> Tensor:
         """Compute every member's logits; see `StackedNetwork.forward`."""
+        assert isinstance(x, Tensor)
         self.bind()
         own = {name: value for name, value in noise.layers.items() if value.shape[1] > 1}
         shared = {name: value[:, 0] for name, value in noise.layers.items() if value.shape[1] == 1}
@@ -54,7 +56,7 @@ class VmappedNetwork(StackedNetwork):
         configurations = vmap(one, in_dims=(0, 0, 0, None, None))
         return vmap(configurations)(self._leaves, self.stacked_constants(), own, shared, x)
 
-    def differentiate(self, x: Tensor, noise: Noise, objective: Objective, sizes: Sequence[int]) -> Tensor:
+    def differentiate(self, x: StackedInputs, noise: Noise, objective: Objective, sizes: Sequence[int]) -> Tensor:
         """Compute losses and gradients by autograd; see `StackedNetwork.differentiate`."""
         self.bind()
         self._gradient.zero_()

@@ -1,0 +1,101 @@
+"""A folder of parquet files as the public hub has them: one part or several of each split."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import polars as pl
+
+from overfit_lab.data.arrays import DAMAGE
+from overfit_lab.errors import UserError, first_line
+
+TEST, TRAIN, UNLABELLED = "test", "train", "unsupervised"
+
+
+@dataclass(frozen=True, eq=False)
+class Splits:
+    """The rows of a data set, as whoever published it has split them.
+
+    Args:
+        frames: `rows x columns` of each split, by its name.
+        classes: The names of classes, for the columns that number them.
+        folder: Where files that a column names may lie; None where it can name none.
+    """
+
+    frames: Mapping[str, pl.DataFrame]
+    classes: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    folder: Path | None = None
+
+
+def read_parquet_folder(folder: Path, subset: str | None = None) -> Splits:
+    """Read the splits of a folder: `train-00000-of-00001.parquet`, `data/train-*.parquet`, `train/0000.parquet`, ...
+
+    Args:
+        folder: Where the files are.
+        subset: A folder in it, where it holds several data sets.
+
+    Raises:
+        UserError: There are none, there are several data sets, or a file is damaged.
+    """
+    found: dict[str, dict[str, list[Path]]] = {}
+    for path in sorted(folder.rglob("*.parquet")):
+        own, split = _name(path.relative_to(folder))
+        found.setdefault(own, {}).setdefault(split, []).append(path)
+    if not found:
+        raise UserError(f"data.path={folder}: holds no parquet files; they are called train-*.parquet, test-*.parquet")
+    if subset is None and len(found) > 1:
+        raise UserError(f"data.subset is missing; {folder} holds several data sets: {', '.join(map(repr, found))}")
+    if subset is not None and subset not in found:
+        raise UserError(f"data.subset={subset}: allowed are {', '.join(map(repr, found))}")
+    parts = found[subset] if subset is not None else next(iter(found.values()))
+    frames = {split: _concat([read_parquet(path) for path in paths], folder) for split, paths in parts.items()}
+    first = next(iter(parts.values()))[0]
+    return Splits(frames, _classes(first), folder)
+
+
+def read_parquet(path: Path) -> pl.DataFrame:
+    """Read a parquet file.
+
+    Raises:
+        UserError: It is missing or damaged.
+    """
+    try:
+        # As bytes: a path would be taken for a pattern or an address.
+        return pl.read_parquet(io.BytesIO(path.read_bytes()))
+    except (pl.exceptions.PolarsError, *DAMAGE) as error:
+        raise UserError(f"{path} is missing or damaged: {first_line(error)}") from error
+
+
+def _name(path: Path) -> tuple[str, str]:
+    """Read subset and split off the place of a file."""
+    folders = list(path.parent.parts)
+    split = path.stem.partition("-")[0]
+    if not split.isidentifier() and folders:  # train/0000.parquet
+        split = folders.pop()
+    return "/".join(folder for folder in folders if folder != "data"), split
+
+
+def _concat(frames: Sequence[pl.DataFrame], folder: Path) -> pl.DataFrame:
+    try:
+        return pl.concat(frames)
+    except pl.exceptions.PolarsError as error:
+        raise UserError(f"data.path={folder}: its parts do not fit together: {first_line(error)}") from error
+
+
+def _classes(path: Path) -> dict[str, list[str]]:
+    """Read the names of classes that the library `datasets` notes in a file."""
+    try:
+        noted = json.loads(pl.read_parquet_metadata(io.BytesIO(path.read_bytes())).get("huggingface", "{}"))
+        features = noted.get("info", {}).get("features", {})
+        return {
+            column: [str(name) for name in feature["names"]]
+            for column, feature in features.items()
+            if isinstance(feature, dict) and feature.get("_type") == "ClassLabel"
+        }
+    except (ValueError, KeyError, TypeError, AttributeError):
+        # What somebody wrote there is no more than a hint.
+        return {}

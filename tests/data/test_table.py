@@ -1,0 +1,230 @@
+"""CSV and Parquet files as sources: separators, missing values, categories, columns by name, and what is refused."""
+
+from __future__ import annotations
+
+import gzip
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from overfit_lab.data.load import load
+from overfit_lab.data.split import make_split
+from overfit_lab.errors import UserError
+from tests.data.files import file_data
+from tests.data.test_datamodule import kfold
+
+ROWS = 40
+RNG = np.random.default_rng(0)
+COLUMNS: dict[str, Any] = {
+    "age": [None if i % 7 == 3 else float(i) for i in range(ROWS)],
+    "sex": ["f" if i % 3 else "m" for i in range(ROWS)],
+    "town": [None if i % 11 == 2 else ("Rome", "Bonn", "Oslo")[i % 3] for i in range(ROWS)],
+    "fare": [i / 4 for i in range(ROWS)],
+    "writer": [f"w{i // 4}" for i in range(ROWS)],
+    "died": ["yes" if i % 2 else "no" for i in range(ROWS)],
+}
+FRAME = pl.DataFrame(COLUMNS)
+
+
+@pytest.fixture
+def csv(tmp_path: Path) -> Path:
+    FRAME.write_csv(tmp_path / "a.csv")
+    return tmp_path / "a.csv"
+
+
+def test_a_csv_with_categories_and_missing_values(csv: Path) -> None:
+    source = load(file_data(csv, group="writer"))
+    assert (source.name, source.problem, source.rows) == ("mine", "binary", ROWS)
+    assert source.said == (
+        "target died is binary: no, yes are classes 0, 1",
+        "4 input columns, categories in sex, town, missing values in age, town",
+    )
+    # age, f and m, Bonn and Oslo and Rome and none, fare
+    assert source.features == 1 + 2 + 4 + 1
+    assert source.preparation is not None
+    prepared = source.preparation.fit(source.x).apply(source.x)
+    ages = [value for value in COLUMNS["age"] if value is not None]
+    for i in range(ROWS):
+        town = COLUMNS["town"][i]
+        assert prepared[i].tolist() == [
+            np.median(ages) if COLUMNS["age"][i] is None else i,
+            *(float(COLUMNS["sex"][i] == sex) for sex in ("f", "m")),
+            *(float(town == one) for one in ("Bonn", "Oslo", "Rome", None)),
+            i / 4,
+        ]
+    assert source.groups["writer"].tolist() == COLUMNS["writer"]
+    split = make_split(source, kfold(group="writer"))
+    writers = source.groups["writer"]
+    assert not any(set(writers[fold.train]) & set(writers[fold.val]) for fold in split.folds)
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_the_separator_is_found(tmp_path: Path, separator: str) -> None:
+    frame = FRAME.with_columns(pl.lit("a, b; c").alias("note, of; all"))
+    frame.write_csv(tmp_path / "a.csv", separator=separator, quote_style="always")
+    assert load(file_data(tmp_path / "a.csv", inputs=["age", "fare"], target="died")).features == 2
+
+
+@pytest.mark.parametrize("name", ["a.csv.gz", "a.tsv", "a.tsv.gz", "a.parquet"])
+def test_other_files_hold_the_same(tmp_path: Path, csv: Path, name: str) -> None:
+    if name == "a.parquet":
+        FRAME.write_parquet(tmp_path / name)
+    else:
+        content = FRAME.write_csv(separator="\t" if "tsv" in name else ",").encode()
+        (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith("gz") else content)
+    assert load(file_data(tmp_path / name)).fingerprint == load(file_data(csv)).fingerprint
+
+
+def test_numbers_alone_need_no_preparation(csv: Path) -> None:
+    source = load(file_data(csv, inputs=["fare"]))
+    assert source.preparation is None
+    assert source.x[:, 0].tolist() == COLUMNS["fare"]
+    assert source.said[1] == "input column fare"
+
+
+@pytest.mark.parametrize("missing", ["", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "?"])
+def test_what_stands_for_a_missing_number(tmp_path: Path, missing: str) -> None:
+    lines = ["a,b,label", *(f"{i},{missing if i == 3 else i * 2},{i % 2}" for i in range(12))]
+    (tmp_path / "a.csv").write_text("\n".join(lines))
+    source = load(file_data(tmp_path / "a.csv"))
+    assert np.argwhere(np.isnan(source.x)).tolist() == [[3, 1]]
+
+
+@pytest.mark.parametrize(
+    ("columns", "target"),
+    [
+        (["a", "label", "b"], "label"),
+        (["y", "a", "b"], "y"),
+        (["a", "Class", "b"], "Class"),
+        (["a", "b", "c"], "c"),
+        (["label", "y", "c"], "c"),  # two are as good as none
+    ],
+)
+def test_the_target_is_inferred(tmp_path: Path, columns: list[str], target: str) -> None:
+    frame = pl.DataFrame({name: RNG.normal(size=20) for name in columns})
+    frame.write_csv(tmp_path / "a.csv")
+    source = load(file_data(tmp_path / "a.csv"))
+    assert source.said[0].startswith(f"target {target} is regression")
+    np.testing.assert_allclose(source.y[:, 0], frame[target].to_numpy())
+
+
+def test_several_targets_and_the_problem_that_is_asked_for(tmp_path: Path) -> None:
+    pl.DataFrame({name: [0, 1] * 10 for name in "abc"}).write_csv(tmp_path / "a.csv")
+    data = file_data(tmp_path / "a.csv", target=["b", "c"])
+    assert (load(data).problem, load(data).outputs, load(data).features) == ("multilabel", 2, 1)
+    assert load(data, "regression").problem == "regression"
+    assert load(data, "regression").said[0] == "target b, c is regression, as task says: values from 0 to 1"
+
+
+def test_what_categories_are_called_makes_no_difference_to_the_fingerprint(tmp_path: Path) -> None:
+    for name, words in (("a.csv", "xyz"), ("b.csv", "pqr")):
+        frame = pl.DataFrame({"word": list(words) * 8, "label": [0, 1] * 12})
+        frame.write_csv(tmp_path / name)
+    assert load(file_data(tmp_path / "a.csv")).fingerprint == load(file_data(tmp_path / "b.csv")).fingerprint
+
+
+def test_numbers_that_a_parquet_file_calls_text_are_names(tmp_path: Path) -> None:
+    codes = [("04103", "10115", "80331")[i % 3] for i in range(30)]
+    pl.DataFrame({"code": codes, "label": [0, 1] * 15}).write_parquet(tmp_path / "a.parquet")
+    assert load(file_data(tmp_path / "a.parquet")).features == 3
+
+
+def test_constant_columns_are_kept(tmp_path: Path) -> None:
+    pl.DataFrame({"a": [5.0] * 20, "b": ["x"] * 20, "c": range(20), "y": [0, 1] * 10}).write_csv(tmp_path / "a.csv")
+    assert load(file_data(tmp_path / "a.csv")).features == 3
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        (
+            {"target": "dead"},
+            "data.target=dead: {path} has no such column; allowed are age, sex, town, fare, writer, d",
+        ),
+        ({"inputs": ["age", "weight"]}, "data.inputs=weight: {path} has no such column; allowed are age, sex"),
+        ({"group": "patient"}, "data.group=patient: {path} has no such column"),
+        ({"inputs": ["age", "died"], "target": "died"}, "data.inputs=died: it is the target; a network would only"),
+        ({"inputs": []}, "data.path={path}: has no input beside died; at least one is needed"),
+        ({"target": "age"}, "data.target=age: no target in 6 of 40 rows (NaN, infinite or empty); remove those rows"),
+        ({"target": ["fare", "sex"]}, "data.target=fare,sex: holds String such as 'm'; regression needs numbers"),
+    ],
+)
+def test_columns_that_cannot_be_what_they_are_to_be(csv: Path, keys: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        load(file_data(csv, **keys))
+    assert message.format(path=csv) in str(caught.value)
+
+
+Y = [0, 1] * 20
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        (
+            {"a": ["1", "2", "3", "four"] * 10, "y": Y},
+            "column a holds text where numbers are needed, such as 'four'; m",
+        ),
+        (
+            {"a": [f"no. {i}" for i in range(40)], "y": Y},
+            "column a holds 40 different texts in 40 rows, such as 'no. 0",
+        ),
+        ({"a": [1.0, float("inf")] * 20, "y": Y}, "column a is infinite in 20 of 40 rows"),
+        ({"a": [1] * 40, "y": ["x"] * 40}, "target y: holds one class only (x); binary needs two or more"),
+        ({"y": Y}, "has no input beside y; at least one is needed"),
+        ({"a": [], "y": []}, "has no row; at least one is needed"),
+    ],
+)
+def test_tables_that_are_no_data_set(tmp_path: Path, columns: dict[str, Any], message: str) -> None:
+    pl.DataFrame(columns).write_csv(tmp_path / "a.csv")
+    with pytest.raises(UserError) as caught:
+        load(file_data(tmp_path / "a.csv"))
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("values", [[date(2020, 1, 1)] * 40, [[1, 2]] * 40, [{"a": 1}] * 40])
+def test_columns_of_other_types(tmp_path: Path, values: list[Any]) -> None:
+    pl.DataFrame({"a": values, "y": Y}).write_parquet(tmp_path / "a.parquet")
+    with pytest.raises(UserError, match="column a holds .*; allowed are numbers, text, and true and false"):
+        load(file_data(tmp_path / "a.parquet"))
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz", "a.parquet", "a.npz"])
+def test_a_file_that_is_not_there(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UserError, match=rf"data\.path=.*{name}: there is no such file; it is looked for in"):
+        load(file_data(tmp_path / name))
+
+
+def test_a_file_of_another_kind(tmp_path: Path) -> None:
+    (tmp_path / "a.xlsx").write_bytes(b"PK")
+    with pytest.raises(UserError, match=r"a\.xlsx: allowed are files that end with \.csv, \.tsv, .*\.parquet or \.npz"):
+        load(file_data(tmp_path / "a.xlsx"))
+
+
+@pytest.mark.parametrize("name", ["a.csv.gz", "a.parquet"])
+@pytest.mark.parametrize("keep", [0, 20, -9])
+def test_a_file_that_ends_too_early(tmp_path: Path, name: str, keep: int) -> None:
+    if name == "a.parquet":
+        FRAME.write_parquet(tmp_path / name)
+    else:
+        (tmp_path / name).write_bytes(gzip.compress(FRAME.write_csv().encode()))
+    (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:keep])
+    with pytest.raises(UserError, match="is missing or damaged: |has no row") as caught:
+        load(file_data(tmp_path / name))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_csv_that_is_empty_or_no_text(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(b"")
+    with pytest.raises(UserError, match="is missing or damaged: "):
+        load(file_data(tmp_path / "a.csv"))
+    (tmp_path / "a.csv").write_bytes(b"a,label\n\xff\xfe\x00,1\n\x80,0\n")
+    with pytest.raises(UserError, match="is missing or damaged: "):
+        load(file_data(tmp_path / "a.csv"))
+    (tmp_path / "a.csv").write_bytes(b"a,b,label\n1,2,3\n1,2\n1,2,3,4,5\n")
+    with pytest.raises(UserError, match="is missing or damaged: "):
+        load(file_data(tmp_path / "a.csv"))
