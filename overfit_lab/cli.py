@@ -1,4 +1,4 @@
-"""The command line: `overfit-lab train | report | finalize | nested`.
+"""The command line: `overfit-lab train | status | report | finalize | nested`.
 
 Exit codes: 0 done, 1 a run failed, 2 a mistake of the user's.
 """
@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from overfit_lab.errors import UserError
+from overfit_lab.errors import UserError, first_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -53,6 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         parsed.selection = rest[0]
     elif rest:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if parsed.command == "status":
+        return _guarded(lambda: _status(parsed.study, watch=parsed.watch))
     if parsed.command == "report":
         return _guarded(lambda: _report(parsed.study, watch=parsed.watch))
     return _guarded(lambda: _finalize(parsed))
@@ -66,6 +68,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("train", help="train one run, or with -m a sweep of runs; see overfit-lab train --help")
+    status = commands.add_parser("status", help="show how far a study is: what runs, waits, has failed or is lost")
+    status.add_argument("study", type=Path, metavar="STUDY", help="the study's directory, such as studies/NAME")
+    status.add_argument("--watch", action="store_true", help="show it anew every few seconds, until all is done")
     report = commands.add_parser("report", help="rebuild a study's report from the runs that are there")
     report.add_argument("study", type=Path, metavar="STUDY", help="the study's directory, such as studies/NAME")
     report.add_argument("--watch", action="store_true", help="rebuild it whenever a run ends, until Ctrl-C")
@@ -102,9 +107,9 @@ def _guarded(command: Callable[[], int]) -> int:
         return command()
     except UserError as error:
         return _refuse(str(error))
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Terminated) as interruption:
         print(INTERRUPTED, file=sys.stderr)
-        return 128 + signal.SIGINT
+        return 128 + (interruption.signal if isinstance(interruption, Terminated) else signal.SIGINT)
     except BrokenPipeError:
         # Whoever read our output has seen enough (| head); the rest has nowhere to go.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -112,6 +117,28 @@ def _guarded(command: Callable[[], int]) -> int:
     except OSError as error:
         # A folder that cannot be written, a full disk: files are written whole, so nothing is half there.
         return _refuse(f"{error.filename or 'input/output'}: {error.strerror or error}")
+
+
+class Terminated(BaseException):
+    """A signal other than Ctrl-C asks the process to end."""
+
+    def __init__(self, number: int) -> None:
+        self.signal = number
+
+
+@contextmanager
+def _terminated_by_signals() -> Iterator[None]:
+    """Let what batch systems send end a command as Ctrl-C does: in order, with all that is trained saved."""
+
+    def end(number: int, _: object) -> None:
+        raise Terminated(number)
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGUSR2)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
 @contextmanager
@@ -168,7 +195,7 @@ def _train(arguments: list[str]) -> int:
     JobCallback.jobs = session
     run_hydra = hydra.main(version_base="1.3", config_path=str(conf_directory()), config_name="config")(session.run)
     try:
-        with display:
+        with _terminated_by_signals(), display:
             run_hydra()
     except Refusal as refusal:
         return _refuse(str(refusal.error))
@@ -179,9 +206,18 @@ def _train(arguments: list[str]) -> int:
         if str(error).startswith(("Only one of --", "The --resolve flag")):
             return _refuse(str(error))
         raise
-    failed = [outcome for outcome in session.outcomes if outcome.status == "failed"]
+    except Exception as error:
+        # Hydra's own launchers for submitit raise what has become of the first job that was killed. What has become of
+        # all of them stands in the study.
+        if not type(error).__module__.startswith("submitit"):
+            raise
+        print(f"overfit-lab: {first_line(error)}", file=sys.stderr)
+    outcomes = session.all_outcomes()
+    failed = [outcome for outcome in outcomes if outcome.status == "failed"]
     for outcome in failed:
         print(f"overfit-lab: run {outcome.run_id} failed: {outcome.error}", file=sys.stderr)
+    for study in dict.fromkeys(outcome.study for outcome in outcomes if outcome.status == "submitted"):
+        print(f"watch: overfit-lab status {study} --watch; results so far: overfit-lab report {study}")
     for study in session.studies_to_report:
         _show_report(study, console)
     return 1 if failed else 0
@@ -206,6 +242,38 @@ def _report(path: Path, *, watch: bool) -> int:
                     console.clear()
                 _show_report(path, console)
                 shown = state
+            time.sleep(WATCH_SECONDS)
+    return 0
+
+
+def _status(path: Path, *, watch: bool) -> int:
+    from rich.console import Console
+
+    from overfit_lab.launch.slurm import queued
+    from overfit_lab.records import StudyFiles
+    from overfit_lab.report.status import status_line, status_table
+    from overfit_lab.study.status import study_status
+
+    console, files = Console(), StudyFiles(path)
+    _fit_to_a_file(console)
+    # Ctrl-C is how it may end.
+    with suppress(KeyboardInterrupt):
+        while True:
+            unknown = None
+            try:
+                jobs = queued(record.job for record in files.cohorts.load_all().values() if record.job is not None)
+            except UserError as error:
+                jobs, unknown = {}, str(error)
+            status = study_status(files, jobs)
+            if watch and console.is_terminal:
+                console.clear()
+            if (table := status_table(status)) is not None:
+                console.print(table)
+            console.print(status_line(status), highlight=False, markup=False, soft_wrap=True)
+            if unknown is not None:
+                print(f"overfit-lab: {unknown}: what waits there is shown as lost", file=sys.stderr)
+            if not watch or not (status.running or status.waiting):
+                break
             time.sleep(WATCH_SECONDS)
     return 0
 

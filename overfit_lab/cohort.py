@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from overfit_lab.config import Config
+from overfit_lab.config import Config, parse
 from overfit_lab.data.development import Stream
-from overfit_lab.plan import Plan
+from overfit_lab.plan import Plan, prepare
 from overfit_lab.records import SCHEMA_VERSION, CohortRecord, StudyFiles
 
 
@@ -98,11 +100,44 @@ class Cohort:
         """The study that the runs belong to."""
         return self.plans[0].study
 
-    def begin(self) -> None:
-        """Write down what is about to train, so that after an interruption it goes on in the same company."""
-        runs = [plan.run_id for plan in self.plans]
-        self.study.begin(self.name, CohortRecord(schema_version=SCHEMA_VERSION, runs=runs, max_fits=self.max_fits))
+    def record(self, overrides: Mapping[str, Sequence[str]], **told: Any) -> CohortRecord:  # noqa: ANN401
+        """Say what any process needs to train it.
 
-    def end(self) -> None:
-        """Remove what was written down, and the checkpoints: the runs are saved, or are to start afresh."""
-        self.study.end(self.name)
+        Args:
+            overrides: For each run by its id, what the command line changed.
+            told: Further fields of the record.
+        """
+        return CohortRecord(
+            schema_version=SCHEMA_VERSION,
+            runs=[plan.run_id for plan in self.plans],
+            max_fits=self.max_fits,
+            configs={plan.run_id: plan.config.model_dump(by_alias=True, mode="json") for plan in self.plans},
+            overrides={plan.run_id: list(overrides[plan.run_id]) for plan in self.plans},
+            **told,
+        )
+
+    @property
+    def missing(self) -> tuple[Plan, ...]:
+        """The runs that are not saved yet."""
+        return tuple(plan for plan in self.plans if not plan.files.record.is_file())
+
+
+def cohort_of(record: CohortRecord, *, elsewhere: bool = False) -> Cohort:
+    """Prepare the runs of a cohort that was written down; `elsewhere` as for `prepare`.
+
+    Raises:
+        UserError: As `prepare`; data, network or study have changed since.
+    """
+    plans = tuple(prepare(parse(record.configs[run_id]), elsewhere=elsewhere) for run_id in record.runs)
+    return Cohort(plans, record.max_fits)
+
+
+def divide(cohort: Cohort, halves: Sequence[Cohort]) -> None:
+    """Write the halves of a cohort down in its place."""
+    files = cohort.study.cohorts
+    if files.record(cohort.name).exists():
+        record = files.load(cohort.name)
+        for half in halves:
+            told = record.model_dump(include={"command", "folder", "sweep", "job", "threads"})
+            files.save(half.name, half.record(record.overrides, **told))
+    files.end(cohort.name)

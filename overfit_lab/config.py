@@ -87,7 +87,8 @@ class _Data(Section):
     """What may be said of data, wherever they come from."""
 
     name: str = Field(min_length=1)
-    scale_inputs: bool
+    # `auto` scales what has no scale of its own: tables, not images, texts and tokens.
+    scale_inputs: Literal["auto"] | bool
     scale_targets: bool
     # The share of the labels of development rows that are made wrong.
     label_noise: Rate = 0.0
@@ -107,6 +108,8 @@ class _Columns(_Data):
     """Data that have columns with names."""
 
     path: str = Field(min_length=1)
+    # Where the input is a column of texts: so many of its most frequent words.
+    words: Count = 10_000
     # Columns: what is predicted, from what, and what says which rows belong together. Where it is null, the target is
     # inferred and all others are inputs.
     target: str | list[str] | None = None
@@ -142,6 +145,8 @@ class HubData(_Columns):
     subset: str | None = None
     # Without it nothing is fetched from elsewhere.
     download: bool = False
+    # What was published to test on is validated on instead, as books do. Then there is no final test.
+    validate_on_test: bool = False
 
 
 class _Splitting(Section):
@@ -358,10 +363,18 @@ class TrainingConfig(Section):
     batch_size: Count
     # Train rows beyond this number are measured on a fixed subset, as large as the validation set.
     max_train_rows_measured: Count
-    # Seconds between checkpoints; it does not touch the result.
+    # Seconds between checkpoints, at least: they take 1 % of the time at most. It does not touch the result.
     checkpoint_seconds: NonNegative
     # Curves have a point at epoch 0, at each multiple of this, and at the last epoch.
     eval_every: Count = 1
+
+
+SEVERAL_DEVICES = ("devices", "strategy", "num_nodes")
+"""Keys of Lightning's Trainer that people look for."""
+ONE_DEVICE = (
+    "a run trains on one device in one process; several devices train a sweep, with hydra/launcher=cohort (the GPUs of "
+    "this machine) or hydra/launcher=cohort_slurm (a cluster)"
+)
 
 
 class TrainerConfig(Section):
@@ -370,6 +383,14 @@ class TrainerConfig(Section):
     # Curves are summed in double precision, which Apple's mps does not have.
     accelerator: Literal["auto", "cpu", "cuda"]
     precision: Literal["32-true", "64-true", "bf16-mixed"]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_device(cls, values: Any) -> Any:  # noqa: ANN401 - whatever stands there
+        for key in SEVERAL_DEVICES:
+            if isinstance(values, Mapping) and key in values:
+                raise UserError(f"trainer.{key}={values[key]}: {ONE_DEVICE}")
+        return values
 
 
 class StudyConfig(Section):
@@ -482,10 +503,10 @@ def refuse(error: ValidationError, *section: str) -> UserError:
         error: Of a schema, or of the arguments of a checked function.
         section: The keys above those that it names.
     """
-    return UserError(_sentence([{**one, "loc": (*section, *one["loc"])} for one in error.errors()]))
+    return UserError(sentence([{**one, "loc": (*section, *one["loc"])} for one in error.errors()]))
 
 
-def _sentence(errors: list[ErrorDetails]) -> str:
+def sentence(errors: list[ErrorDetails]) -> str:
     """Turn pydantic's errors about the first faulty key into `key=value: what is allowed`."""
     key, first = _key(errors[0]), errors[0]
     if first["type"] in ("missing", "missing_keyword_only_argument"):

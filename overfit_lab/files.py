@@ -13,7 +13,7 @@ def replacing(path: Path) -> Iterator[Path]:
     """Lend a temporary name beside a file; at the end it is synced and takes the file's place.
 
     Whatever happens, either the old or the whole new content is there. If the writer raises, the old one stays and
-    the temporary file is removed.
+    the temporary file is removed. The folder is not synced: where power fails at once, the old content may be there.
     """
     # The process id keeps two writers apart; the last rename wins, as a whole.
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
@@ -26,7 +26,8 @@ def replacing(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file as a whole or not at all."""
-    with replacing(path) as partial:
-        partial.write_bytes(content)
+def write_atomically(path: Path, *parts: bytes | memoryview) -> None:
+    """Write a file, its parts one after another, as a whole or not at all."""
+    with replacing(path) as partial, partial.open("wb") as file:
+        for part in parts:
+            file.write(part)

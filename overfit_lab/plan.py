@@ -91,6 +91,12 @@ class Plan:
         """The run's own files."""
         return self.study.run(self.run_id)
 
+    @property
+    def scale_inputs(self) -> bool:
+        """Whether inputs are scaled; where that is not said, those that have no scale of their own."""
+        asked, source = self.config.data.scale_inputs, self.source
+        return asked if isinstance(asked, bool) else not (source.shape or source.tokens or source.sparse)
+
     def seal(self) -> DevelopmentRows:
         """Copy out of the source what the run trains and validates on; the test rows stay behind."""
         data, cut = self.config.data, self.config.split
@@ -126,13 +132,17 @@ class Plan:
         )
 
 
-def prepare(config: cfg.Config) -> Plan:
+def prepare(config: cfg.Config, *, elsewhere: bool = False) -> Plan:
     """Check a run against its data, its network and the study that it would join. Nothing is written.
+
+    Args:
+        config: What the run is told.
+        elsewhere: Whether it is to be trained on another machine, whose devices cannot be seen from here.
 
     Raises:
         UserError: Something does not fit; the message names it and what is allowed.
     """
-    if config.trainer.accelerator == "cuda" and not torch.cuda.is_available():
+    if config.trainer.accelerator == "cuda" and not elsewhere and not torch.cuda.is_available():
         raise UserError("trainer.accelerator=cuda: there is no such device here; allowed are auto and cpu")
     source, split, duplicates = _load(_rows_of(config))
     check_label_noise(source, config.data.label_noise)
@@ -140,9 +150,9 @@ def prepare(config: cfg.Config) -> Plan:
         count_train_rows(config.data.train_size, len(fold.train))
     if config.data.scale_targets and source.problem != "regression":
         raise UserError(f"data.scale_targets=true: {source.name} is {source.problem}; only regression allows it")
-    if config.data.scale_inputs and source.tokens is not None:
+    if config.data.scale_inputs is True and source.tokens is not None:
         raise UserError(f"data.scale_inputs=true: the inputs of {source.name} are token numbers; allowed is false")
-    if config.data.scale_inputs and source.sparse:
+    if config.data.scale_inputs is True and source.sparse:
         raise UserError(
             f"data.scale_inputs=true: the inputs of {source.name} are sparse, and centring them would fill "
             f"{source.features} columns; allowed is false"

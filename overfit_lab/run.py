@@ -25,21 +25,30 @@ from overfit_lab.records import SCHEMA_VERSION, Descriptive, FitRecord, RunRecor
 from overfit_lab.train import Trained, train_cohort
 from overfit_lab.training.events import CohortEvents, RunMembers
 from overfit_lab.training.history import History, Listener
+from overfit_lab.training.supervision import ALONE, Supervision
 
 
 def execute(
-    cohort: Cohort, *, overrides: Mapping[str, Sequence[str]], command: str, listeners: Sequence[Listener] = ()
+    cohort: Cohort,
+    *,
+    overrides: Mapping[str, Sequence[str]],
+    command: str,
+    listeners: Sequence[Listener] = (),
+    supervision: Supervision = ALONE,
 ) -> list[RunRecord]:
     """Train a cohort, analyse the curves of each of its runs, and save them.
 
     Args:
-        cohort: Prepared runs. Where checkpoints of it lie in its study, it goes on from there.
+        cohort: Prepared runs. Where checkpoints of it lie in its study, it goes on from there; runs that were saved
+            before are left as they are.
         overrides: For each run by its id, what the command line changed, for the record.
         command: The whole command line, for the record.
         listeners: Called with the history after each measured epoch.
+        supervision: Who may stop the training, and hears how far it is.
 
     Raises:
         UserError: As `prepare`, if another run has made the study another one meanwhile.
+        Stopped: It was told to stop; the same call goes on from there.
 
     Returns:
         The records, in the order of the cohort's runs.
@@ -47,18 +56,19 @@ def execute(
     started = time.perf_counter()
     first, environment = cohort.plans[0], describe_environment(command)
     first.study.create(first.study_record, _split_frame(first.source, first.split))
-    for plan in cohort.plans:
+    missing = cohort.missing
+    for plan in missing:
         plan.files.directory.mkdir(parents=True, exist_ok=True)
-    places = [(cohort.streams_of(plan), cohort.configuration_of(plan)) for plan in cohort.plans]
+    places = [(cohort.streams_of(plan), cohort.configuration_of(plan)) for plan in missing]
     members = [
         RunMembers(plan.files.directory, tuple(own), configuration)
-        for plan, (own, configuration) in zip(cohort.plans, places, strict=True)
+        for plan, (own, configuration) in zip(missing, places, strict=True)
     ]
-    records = []
     with closing(CohortEvents(members)) as events:
-        trained = train_cohort(cohort, [events, *listeners])
+        trained = train_cohort(cohort, [events, *listeners], supervision)
         share = (time.perf_counter() - started) / len(cohort.plans)
-        for i, (plan, (own, configuration)) in enumerate(zip(cohort.plans, places, strict=True)):
+        for i, (plan, (own, configuration)) in enumerate(zip(missing, places, strict=True)):
+            supervision.check()
             begun = time.perf_counter()
             val_losses = _val_losses(trained, own, configuration)
             record = RunRecord(
@@ -74,12 +84,14 @@ def execute(
                 seconds=share + time.perf_counter() - begun,
                 device=device_name(trained.device),
                 environment=environment,
+                interruptions=supervision.interruptions,
+                epochs_repeated=supervision.epochs_repeated,
             )
             events.finish(i, *_hparams(record))
             plan.files.save(record, trained.history.curves_frame(own, configuration), val_losses)
-            records.append(record)
-    cohort.end()
-    return records
+    # Only now: whoever goes on after a kill in between needs no more than to save the rest.
+    cohort.study.cohorts.end(cohort.name)
+    return [plan.files.load() for plan in cohort.plans]
 
 
 class _Outcome(NamedTuple):

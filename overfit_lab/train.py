@@ -8,17 +8,19 @@ from dataclasses import dataclass
 import torch
 
 from overfit_lab.cohort import Cohort
-from overfit_lab.config import Config, ModelConfig
+from overfit_lab.config import ModelConfig
 from overfit_lab.data.datamodule import CohortDataModule
 from overfit_lab.data.development import DevelopmentRows, Stream
 from overfit_lab.model import initialise
 from overfit_lab.objective import make_penalty
+from overfit_lab.plan import Plan
 from overfit_lab.training.describe import Description, describe
 from overfit_lab.training.describe import join as join_descriptions
 from overfit_lab.training.history import History, Listener, LossStorage, join, plan_storage
 from overfit_lab.training.module import CohortModule
 from overfit_lab.training.runner import train
 from overfit_lab.training.stack import stack
+from overfit_lab.training.supervision import ALONE, Supervision
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,12 +46,16 @@ class Trained:
     description: Description
 
 
-def train_cohort(cohort: Cohort, listeners: Sequence[Listener] = ()) -> Trained:
-    """Train a cohort to its horizon, each part from its checkpoint where there is one.
+def train_cohort(cohort: Cohort, listeners: Sequence[Listener] = (), supervision: Supervision = ALONE) -> Trained:
+    """Train a cohort to its horizon, each part from its checkpoint where there is one. The checkpoints stay.
 
     Args:
         cohort: What to train.
         listeners: Called with the history after each measured epoch; at the end, where there are several parts.
+        supervision: Who may stop the training, and hears how many epochs of all parts are done.
+
+    Raises:
+        Stopped: It was told to stop; the checkpoints are on disk.
     """
     plan = cohort.plans[0]
     development = plan.seal()
@@ -58,20 +64,23 @@ def train_cohort(cohort: Cohort, listeners: Sequence[Listener] = ()) -> Trained:
     storage = plan_storage(
         training.epochs, [(f.repeat, f.fold) for f in folds], [len(f.val) for f in folds], training.eval_every
     )
-    cohort.begin()
+    files = cohort.study.cohorts
+    files.directory.mkdir(parents=True, exist_ok=True)
     alone = len(cohort.parts) == 1
     histories, modules, data, descriptions = [], [], [], []
     for part, streams in enumerate(cohort.parts):
         modules.append(_module(cohort, streams, storage, listeners if alone else ()))
-        data.append(_data(plan.config, development, streams))
+        data.append(_data(plan, development, streams))
         histories.append(
             train(
                 modules[-1],
                 data[-1],
                 training=training,
                 trainer=plan.config.trainer,
-                checkpoint=cohort.study.checkpoint(cohort.name, part),
+                checkpoint=files.checkpoint(cohort.name, part),
                 keep=not alone,
+                supervision=supervision,
+                before=part * training.epochs,
             )
         )
         descriptions.append(_describe(modules[-1], data[-1], fold=(folds[0].repeat, folds[0].fold)))
@@ -104,13 +113,14 @@ def _describe(module: CohortModule, data: CohortDataModule, fold: tuple[int, int
     )
 
 
-def _data(config: Config, development: DevelopmentRows, streams: Sequence[Stream]) -> CohortDataModule:
+def _data(plan: Plan, development: DevelopmentRows, streams: Sequence[Stream]) -> CohortDataModule:
+    config = plan.config
     return CohortDataModule(
         development,
         streams,
         batch_size=config.training.batch_size,
         max_train_rows_measured=config.training.max_train_rows_measured,
-        scale_inputs=config.data.scale_inputs,
+        scale_inputs=plan.scale_inputs,
         scale_targets=config.data.scale_targets,
         dtype=torch.float64 if config.trainer.precision == "64-true" else torch.float32,
     )

@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from overfit_lab.config import (
     Config,
     CustomModel,
+    FileData,
     StudyConfig,
     conf_directory,
     config_id,
@@ -73,6 +74,17 @@ Compose = Callable[..., Config]
         (["+foo=1"], "foo=1: there is no such key"),
         (["~training.epochs"], "training.epochs is missing; give it as training.epochs=..."),
         (["data=custom"], "data.name is missing; give it as data.name=..."),
+        (["data=file"], "data.path is missing; give it as data.path=..."),
+        (["data=hub", "data.path=a/b", "data.download=maybe"], "data.download=maybe: must be a valid boolean"),
+        (
+            ["data=file", "data.path=a.csv", "data.target=3"],
+            "data.target=3: must be a valid string or a valid list",
+        ),
+        (
+            ["data=file", "data.path=a.csv", "data.scale_inputs=no"],
+            "data.scale_inputs=no: must be 'auto' or a valid boolean",
+        ),
+        (["data=file", "data.path=a.csv", "data.words=0"], "data.words=0: must be greater than or equal to 1"),
     ],
 )
 def test_bad_values_are_named_in_one_line(config: Compose, overrides: list[str], message: str) -> None:
@@ -87,7 +99,7 @@ GROUPS = [
     for group in sorted(conf_directory().iterdir())
     if group.is_dir()
     for file in sorted(group.glob("*.yaml"))
-    if file.stem != "custom"
+    if file.stem not in ("custom", "file", "hub")
 ]
 
 
@@ -100,6 +112,22 @@ def test_every_yaml_file_composes_and_fits_its_schema(config: Compose, choice: s
         return
     expected = OmegaConf.to_container(OmegaConf.load(conf_directory() / group / f"{name}.yaml"))
     assert section == expected
+
+
+@pytest.mark.parametrize("name", ["file", "hub"])
+def test_a_file_of_the_users_is_called_as_its_path(config: Compose, name: str) -> None:
+    data = config(f"data={name}", "data.path=rows.csv").data
+    expected = OmegaConf.to_container(OmegaConf.load(conf_directory() / "data" / f"{name}.yaml"))
+    assert isinstance(expected, dict)
+    assert data.model_dump(by_alias=True) == {**expected, "name": "rows.csv", "path": "rows.csv"}
+    assert config(f"data={name}", "data.path=rows.csv").study.name == "rows.csv-kfold"
+
+
+def test_columns_are_a_name_or_several(config: Compose) -> None:
+    one, many = (config("data=file", "data.path=a.csv", f"data.target={names}").data for names in ("y", "[y,z]"))
+    assert isinstance(one, FileData)
+    assert isinstance(many, FileData)
+    assert (one.targets, many.targets) == (["y"], ["y", "z"])
 
 
 def test_run_ids_name_what_matters_to_the_result(config: Compose) -> None:

@@ -57,6 +57,7 @@ class BatchLoader:
         folds: `streams`, which fold each stream trains on.
         names: `streams`, what each stream's order is seeded by.
         steps: Optimizer steps of an epoch, the same for every stream; at most the smallest of `sizes`.
+        begin: The epoch and the step to begin with, both from 0; the epochs of the sampler count from there.
     """
 
     def __init__(
@@ -68,11 +69,13 @@ class BatchLoader:
         folds: Sequence[int],
         names: Sequence[tuple[int, int, int]],
         steps: int,
+        begin: tuple[int, int] = (0, 0),
     ) -> None:
         self.x, self.y = x, y
         self.sizes, self.names = list(sizes), list(names)
         self.folds = torch.tensor(list(folds), device=y.device)
         self.steps = steps
+        self.first_epoch, self.first_step = begin
         self.sampler = RowOrder()
         # What is the same in every epoch: batch sizes, `streams x steps`, and places in the order and weights of the
         # rows, `streams x steps x widest`.
@@ -89,13 +92,14 @@ class BatchLoader:
         self.steps_per_chunk = max(1, min(steps, CHUNK_ELEMENTS // per_step))
 
     def __len__(self) -> int:
-        """The number of chunks."""
+        """The number of chunks of a whole epoch."""
         return math.ceil(self.steps / self.steps_per_chunk)
 
     def __iter__(self) -> Iterator[list[Batch]]:
         """Yield the epoch's chunks, each a list of batches."""
         rows = self._shuffle()
-        for first in range(0, self.steps, self.steps_per_chunk):
+        begin = self.first_step if self.sampler.epoch == 0 else 0
+        for first in range(begin, self.steps, self.steps_per_chunk):
             steps = slice(first, first + self.steps_per_chunk)
             picked = rows[:, steps]
             folds = self.folds[:, None, None].expand_as(picked)
@@ -118,7 +122,8 @@ class BatchLoader:
 
     def _shuffle(self) -> Tensor:
         """Order the rows anew: row numbers, `streams x steps x widest`."""
+        epoch = self.first_epoch + self.sampler.epoch
         orders = torch.zeros(len(self.sizes), max(self.sizes), dtype=torch.int64)
         for order, size, name in zip(orders, self.sizes, self.names, strict=True):
-            order[:size] = torch.randperm(size, generator=torch_generator("order", *name, self.sampler.epoch))
+            order[:size] = torch.randperm(size, generator=torch_generator("order", *name, epoch))
         return torch.take_along_dim(orders[:, None], self.places, dim=2).to(self.y.device)

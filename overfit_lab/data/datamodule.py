@@ -100,6 +100,11 @@ class CohortDataModule(L.LightningDataModule):
         self.val = _stack(whole, [f.val for f in self.folds], clean) if validated else None
         all_measured = all(len(rows) == len(f.train) for rows, f in zip(measured, self.folds, strict=True))
         self.train_measured = self.train if all_measured else _stack(whole, measured, clean)
+        self._resumed_at = 0, 0
+
+    def resume(self, epoch: int, step: int) -> None:
+        """Go on in the middle: the batches begin with a step of an epoch, both from 0."""
+        self._resumed_at = epoch, step
 
     def setup(self, stage: str) -> None:
         """Move the rows to the device that the Trainer runs on, once."""
@@ -152,6 +157,7 @@ class CohortDataModule(L.LightningDataModule):
             folds=self.fold_of_stream,
             names=self.streams,
             steps=self.steps,
+            begin=self._resumed_at,
         )
 
 

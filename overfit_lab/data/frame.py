@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from overfit_lab.config import FileData, HubData, Problem
 from overfit_lab.data.images import is_image, read_images
 from overfit_lab.data.source import Source
-from overfit_lab.data.table import read_inputs
+from overfit_lab.data.table import is_prose, read_inputs
 from overfit_lab.data.target import read_target
+from overfit_lab.data.words import FrequentWords, mark_words
 from overfit_lab.errors import UserError
 
 # A column called so is the target where nobody says which one is; else the last one.
@@ -41,6 +42,7 @@ def source_of_frame(
     asked: Problem | None,
     *,
     official_test: NDArray[np.int64] | None = None,
+    official_val: NDArray[np.int64] | None = None,
     folder: Path | None = None,
     said: Sequence[str] = (),
 ) -> Source:
@@ -51,6 +53,7 @@ def source_of_frame(
         frame: `rows x columns`.
         asked: The problem type of the target, where it is not to be inferred.
         official_test: Rows that were published to test on.
+        official_val: Rows to validate on, where they are not to be cut.
         folder: Where files that a column names may lie; None where there can be none.
         said: What else was done to the rows, in words.
 
@@ -71,6 +74,7 @@ def source_of_frame(
         "y": target.y,
         "groups": {name: np.array(frame[name].to_list(), dtype=object) for name in config.groups},
         "official_test": official_test,
+        "official_val": official_val,
     }
     about = (f"target {', '.join(targets)} is {target.said}", *said)
     if any(is_image(frame[name]) for name in names):
@@ -78,6 +82,11 @@ def source_of_frame(
             raise UserError(f"{place}: inputs are {', '.join(names)}; an image is an input alone, named by data.inputs")
         images = read_images(frame[names[0]], folder, place)
         return Source(x=images.x, shape=images.shape, said=(*about, images.said), **common)
+    if len(names) == 1 and is_prose(frame[names[0]]):
+        texts = frame[names[0]]
+        marks = mark_words(texts.fill_null("").to_list(), f"{place}: column {names[0]}")
+        words = f"the {config.words} most frequent words of {names[0]}"
+        return Source(x=marks, preparation=FrequentWords(config.words), said=(*about, words), **common)
     inputs = read_inputs(frame[names], place)
     return Source(x=inputs.x, preparation=inputs.preparation, said=(*about, inputs.said), **common)
 

@@ -42,7 +42,14 @@ def load_hub(config: HubData, asked: Problem | None) -> Source:
         raise UserError(f"data.path={folder}: is a file; allowed with data=hub is a folder or a name, see data=file")
     splits = read_parquet_folder(folder, config.subset) if folder.is_dir() else _fetch(config)
     frame, test, said = _join(splits, config)
-    return source_of_frame(config, frame, asked, official_test=test, folder=splits.folder, said=said)
+    val = None
+    if config.validate_on_test:
+        if test is None:
+            raise UserError(
+                f"data.validate_on_test=true: {config.path} has no test rows with targets; allowed is false"
+            )
+        val, said = test, [*said, "which are validated on"]
+    return source_of_frame(config, frame, asked, official_test=test, official_val=val, folder=splits.folder, said=said)
 
 
 def _join(splits: Splits, config: HubData) -> tuple[pl.DataFrame, np.ndarray | None, list[str]]:
@@ -118,13 +125,13 @@ def _fetch(config: HubData) -> Splits:
 
 
 def _missing(config: HubData, error: Exception) -> str:
-    what = f"data.path={config.path}: "
+    why = f"({type(error).__name__}: {first_line(error)})"
     if not config.download:
         return (
-            f"{what}there is no such folder, and it was not downloaded before; data.download=true fetches it from the "
-            f"hub, {_PUT} ({type(error).__name__})"
+            f"data.path={config.path}: there is no such folder, and it was not downloaded before {why}; "
+            f"data.download=true fetches it from the hub, {_PUT}"
         )
-    return f"{what}it cannot be fetched from the hub ({type(error).__name__}: {first_line(error)}); try again, {_PUT}"
+    return f"data.path={config.path}: it cannot be fetched from the hub {why}; try again, {_PUT}"
 
 
 @contextmanager
@@ -132,18 +139,22 @@ def _quietly(*, offline: bool) -> Iterator[None]:
     """Keep the library from talking, and where it shall be offline, from reaching for the network."""
     import datasets
     import huggingface_hub.constants as hub
+    from huggingface_hub.utils import logging as hub_logging
 
     before = datasets.config.HF_HUB_OFFLINE, hub.HF_HUB_OFFLINE
-    level, bars = datasets.logging.get_verbosity(), datasets.are_progress_bars_disabled()
+    levels = datasets.logging.get_verbosity(), hub_logging.get_verbosity()
+    bars = datasets.are_progress_bars_disabled()
     # Both read the environment once, when they are imported.
     datasets.config.HF_HUB_OFFLINE, hub.HF_HUB_OFFLINE = offline or before[0], offline or before[1]
     datasets.logging.set_verbosity(logging.ERROR)
+    hub_logging.set_verbosity(logging.ERROR)
     if offline:
         datasets.disable_progress_bars()
     try:
         yield
     finally:
         datasets.config.HF_HUB_OFFLINE, hub.HF_HUB_OFFLINE = before
-        datasets.logging.set_verbosity(level)
+        datasets.logging.set_verbosity(levels[0])
+        hub_logging.set_verbosity(levels[1])
         if not bars:
             datasets.enable_progress_bars()

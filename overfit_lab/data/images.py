@@ -75,7 +75,7 @@ def _bytes_of(cell: Any, folder: Path | None, place: str) -> bytes:  # noqa: ANN
         return bytes(cell["bytes"])
     if cell["path"] is None or folder is None:
         raise ValueError("it has no content")
-    path = (folder / cell["path"]).resolve()
+    path: Path = (folder / cell["path"]).resolve()
     if not path.is_relative_to(folder.resolve()):
         raise UserError(f"{place}: names the file {cell['path']}, which is not in {folder}; it is not opened")
     return path.read_bytes()

@@ -125,13 +125,23 @@ def _number_categories(column: pl.Series, place: str) -> tuple[NDArray[np.float6
             "it out by data.inputs"
         )
     names = present.unique().sort()
-    if len(names) > max(FEW_CATEGORIES, len(column) // 2):
+    if len(names) > _most_categories(column):
         raise UserError(
             f"{place}: column {column.name} holds {len(names)} different texts in {len(column)} rows, such as "
-            f"{names[0]!r}, which are no categories; leave it out by data.inputs"
+            f"{names[0]!r}, which are no categories; leave it out by data.inputs, "
+            f"or give it alone to learn from its words: data.inputs=[{column.name}]"
         )
     codes = column.replace_strict(names, np.arange(len(names)), default=len(names), return_dtype=pl.Float64)
     return codes.to_numpy(), len(names) + column.has_nulls()
+
+
+def is_prose(column: pl.Series) -> bool:
+    """Say whether a column holds texts that are no categories: too many different ones."""
+    return column.dtype == pl.String and column.n_unique() > _most_categories(column)
+
+
+def _most_categories(column: pl.Series) -> int:
+    return max(FEW_CATEGORIES, len(column) // 2)
 
 
 def _named(names: Sequence[str]) -> str:

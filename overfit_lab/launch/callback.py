@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -10,7 +10,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from overfit_lab.errors import UserError
@@ -33,6 +33,9 @@ class Jobs(Protocol):
     def expect(self, jobs: list[list[str]]) -> None:
         """Learn which jobs there will be, each by its overrides."""
 
+    def launched_by(self, launcher: Mapping[str, Any]) -> None:
+        """Learn which launcher there is, from its section of the configuration."""
+
     def check(self, jobs: Iterable[DictConfig]) -> None:
         """Check all jobs before the first is run."""
 
@@ -46,13 +49,14 @@ class JobCallback(Callback):
     def on_run_start(self, config: DictConfig, **_: Any) -> None:  # noqa: ANN401 - Hydra's signature
         """Check the only job."""
         _check_folder(config)
+        self._learn_launcher(config)
         self.jobs.expect([overrides_of(config.hydra)])
         self._check([config])
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:  # noqa: ANN401 - Hydra's signature
         """Check every job of a sweep, where the sweeper's jobs are known before it runs."""
         _check_folder(config)
-        _check_launcher(config)
+        self._learn_launcher(config)
         loader = GlobalHydra.instance().config_loader()
         compose_from_templates(loader)
         if config.hydra.sweeper._target_ != f"{BasicSweeper.__module__}.{BasicSweeper.__qualname__}":
@@ -64,6 +68,14 @@ class JobCallback(Callback):
         except (HydraException, OmegaConfBaseException) as error:
             raise Refusal(UserError(explain(error))) from error
 
+    def _learn_launcher(self, config: DictConfig) -> None:
+        launcher = OmegaConf.to_container(config.hydra.launcher, resolve=True)
+        assert isinstance(launcher, dict)
+        try:
+            self.jobs.launched_by({str(key): value for key, value in launcher.items()})
+        except UserError as error:
+            raise Refusal(error) from error
+
     def _check(self, composed: Iterable[DictConfig]) -> None:
         try:
             self.jobs.check(composed)
@@ -74,13 +86,6 @@ class JobCallback(Callback):
 def _check_folder(config: DictConfig) -> None:
     if config.hydra.job.chdir:
         raise Refusal(UserError("hydra.job.chdir=true: study.root is seen from where you work; allowed is false"))
-
-
-def _check_launcher(config: DictConfig) -> None:
-    for key in ("max_fits", "workers"):
-        value = config.hydra.launcher.get(key)
-        if isinstance(value, int) and value < 1:
-            raise Refusal(UserError(f"hydra.launcher.{key}={value}: must be at least 1"))
 
 
 def _sweep(config: DictConfig) -> list[list[str]]:

@@ -91,7 +91,7 @@ class Display:
         # What all jobs of a sweep share tells none of them apart.
         what = " ".join(o for o in outcome.overrides if o not in self._shared) or outcome.run_id
         if outcome.record is None:
-            line = f"{number} {what}: failed: {outcome.error}"
+            line = f"{number} {what}: {outcome.status}" + (f": {outcome.error}" if outcome.error else "")
         else:
             when = "finished before" if outcome.status == "present" else f"{outcome.record.seconds:.1f} s"
             line = f"{number} {what}: {outcome.record.onset} ({when})"

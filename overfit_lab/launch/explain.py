@@ -8,6 +8,7 @@ from hydra.errors import MissingConfigException, OverrideParseException
 from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError
 
+from overfit_lab.config import ONE_DEVICE, SEVERAL_DEVICES
 from overfit_lab.errors import first_line
 
 
@@ -20,6 +21,9 @@ def explain(error: Exception) -> str:
         return f"{error.override} cannot be read as KEY=VALUE: {first_line(error)}"
     cause = error.__cause__
     if isinstance(cause, ConfigAttributeError | ConfigKeyError) and isinstance(cause.parent_node, DictConfig):
+        section, _, key = str(cause.full_key).rpartition(".")
+        if section == "trainer" and key in SEVERAL_DEVICES:
+            return f"{cause.full_key}: {ONE_DEVICE}"
         allowed = ", ".join(str(key) for key in cause.parent_node if key != "hydra")
         return f"there is no key {cause.full_key}; allowed there are {allowed}"
     ambiguous = re.match(r"Ambiguous value for argument '(.*)'", str(error))

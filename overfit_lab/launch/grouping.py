@@ -17,7 +17,6 @@ from overfit_lab.cohort import Cohort
 from overfit_lab.config import MLPModel
 from overfit_lab.model import count_parameters
 from overfit_lab.plan import Plan
-from overfit_lab.records import CohortRecord
 from overfit_lab.training.history import BLOCKS, MAX_EPOCHS, MAX_VALUES
 
 Value = TypeVar("Value")
@@ -34,6 +33,7 @@ class Machine:
         fit: Seconds that a fit adds to it, whatever its size.
         rate: Floating-point operations of a second.
         cache: Bytes of parameters, gradients and optimizer states that one cohort should keep to.
+        seconds: How long a cohort may take, where a batch system sets an end to it.
     """
 
     workers: int
@@ -42,34 +42,37 @@ class Machine:
     fit: float
     rate: float
     cache: float
+    seconds: float = math.inf
 
 
-def form_cohorts(
-    plans: Sequence[Plan], machine: Machine, *, max_fits: int | None = None, begun: Iterable[CohortRecord] = ()
-) -> list[Cohort]:
+def form_cohorts(plans: Sequence[Plan], machine: Machine, *, max_fits: int | None = None) -> list[Cohort]:
     """Group runs whose fits can be stacked, and cut the groups; the costliest cohort comes first.
 
     Args:
         plans: The runs, each once, of one study.
         machine: What they are formed for.
         max_fits: At most so many fits in a cohort.
-        begun: Cohorts that were interrupted: where all their runs are asked for, they are formed again.
     """
-    # In an order of their own: the same runs give the same cohorts, however they were typed.
-    missing = {plan.run_id: plan for plan in sorted(plans, key=lambda plan: plan.run_id)}
-    again = []
-    for record in begun:
-        if missing.keys() >= set(record.runs):
-            again.append(Cohort(tuple(missing.pop(run_id) for run_id in record.runs), record.max_fits))
     groups: dict[Hashable, list[Plan]] = defaultdict(list)
-    for plan in missing.values():
+    # In an order of their own: the same runs give the same cohorts, however they were typed.
+    for plan in sorted(plans, key=lambda plan: plan.run_id):
         # What is trained one by one gains nothing from company.
         groups[plan.run_id if plan.form.form == "looped" else plan.cohort_key].append(plan)
     grids = [grid for group in groups.values() for grid in _grids(group)]
     merged = [part for grid in grids for part in _by_width(grid, machine)]
     share = sum(cost(part, machine) - machine.step for part in merged) / machine.workers
-    cohorts = [*again, *(cohort for part in merged for cohort in _cut(part, machine, share, max_fits))]
+    return costliest_first([cohort for part in merged for cohort in _cut(part, machine, share, max_fits)], machine)
+
+
+def costliest_first(cohorts: Iterable[Cohort], machine: Machine) -> list[Cohort]:
+    """Sort cohorts by what they cost, so that no long one is left for the end."""
     return sorted(cohorts, key=lambda cohort: cost(cohort.plans, machine) * cohort.epochs, reverse=True)
+
+
+def duration(plans: Sequence[Plan], machine: Machine) -> float:
+    """Guess how many seconds some runs take that train together."""
+    training, train = plans[0].config.training, max(len(fold.train) for fold in plans[0].split.folds)
+    return cost(plans, machine) * training.epochs * math.ceil(train / training.batch_size)
 
 
 def cost(plans: Sequence[Plan], machine: Machine) -> float:
@@ -129,7 +132,9 @@ def _cut(plans: Sequence[Plan], machine: Machine, share: float, max_fits: int | 
     # What must not be exceeded, and what should not. A cohort is never so small that the price of a step outweighs
     # what is in it.
     most = min(max_fits or fits, max(1, int(machine.memory / bytes_per_fit(plans))))
+    parts_in_time = math.ceil(duration(plans, machine) / machine.seconds)
     pieces = max(1, round((cost(plans, machine) - machine.step) / max(share, machine.step)))
+    pieces = max(pieces, parts_in_time)
     good = min(most, math.ceil(fits / pieces), max(1, int(min(machine.cache / _bytes_of_state(plans), fits))))
 
     columns: dict[str, list[Plan]] = defaultdict(list)

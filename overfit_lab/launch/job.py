@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -16,7 +16,9 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from overfit_lab.config import Config, parse, run_id
 from overfit_lab.errors import UserError, first_line
 from overfit_lab.plan import Plan
-from overfit_lab.records import RunRecord
+from overfit_lab.records import Damaged, RunRecord
+
+Status = Literal["trained", "present", "failed", "submitted"]
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class Outcome:
     """What became of a job.
 
     Args:
-        status: `trained` now, `present` from before, or `failed`.
+        status: `trained` now, `present` from before, `failed`, or `submitted` to train later.
         study: The study's directory.
         report: Whether the study's report is to be rebuilt.
         run_id: The run.
@@ -33,7 +35,7 @@ class Outcome:
         error: Why it failed, in one line.
     """
 
-    status: Literal["trained", "present", "failed"]
+    status: Status
     study: Path
     report: bool
     run_id: str
@@ -45,7 +47,7 @@ class Outcome:
 def finish(
     plan: Plan,
     overrides: Sequence[str],
-    status: Literal["trained", "present", "failed"],
+    status: Status,
     *,
     record: RunRecord | None = None,
     error: str | None = None,
@@ -101,10 +103,27 @@ def register_resolvers() -> None:
 def present(plan: Plan, overrides: Sequence[str]) -> Outcome | None:
     """Return what became of a run before, where its record is there.
 
+    What is damaged or was edited is never trusted: it is named, set aside, and the run is trained again.
+
     Raises:
-        UserError: The record cannot be read.
+        UserError: The record was written by a newer version.
     """
-    return finish(plan, overrides, "present", record=plan.files.load()) if plan.files.record.is_file() else None
+    if not plan.files.record.is_file():
+        return None
+    try:
+        return finish(plan, overrides, "present", record=plan.files.verify())
+    except Damaged as error:
+        plan.files.set_aside()
+        print(f"overfit-lab: {error}; set aside as *.damaged, training it again", file=sys.stderr)
+        return None
+
+
+def found(plan: Plan, overrides: Sequence[str]) -> Outcome | None:
+    """Return what another process has made of a run just now, where it is done with it."""
+    if plan.files.failure.is_file() and not plan.files.record.is_file():
+        return finish(plan, overrides, "failed", error=plan.files.load_failure().error)
+    outcome = present(plan, overrides)
+    return None if outcome is None else replace(outcome, status="trained")
 
 
 def fail(plan: Plan, overrides: Sequence[str], error: Exception) -> Outcome:

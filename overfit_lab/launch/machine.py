@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Hashable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import torch
 
-from overfit_lab.launch.grouping import Machine
+from overfit_lab.launch.grouping import Machine, duration
+from overfit_lab.launch.settings import SlurmSettings
+from overfit_lab.launch.slurm import spread
 from overfit_lab.plan import Plan
 
 # Of what is free, so much is planned with: estimates are rough, and a machine has other users.
 SHARE = 0.5
+
+# A kernel costs about 5 us to launch, and a step has a hundred of them.
+_GPU = Machine(workers=1, memory=0, step=5e-4, fit=1e-8, rate=5e12, cache=math.inf)
+# Round figures of one core of a server; scripts/bench sweep --only steps shows what a step costs.
+_CORE = Machine(workers=1, memory=0, step=2.5e-4, fit=3e-6, rate=4e10, cache=8e6)
 
 
 def devices_for(plans: Sequence[Plan]) -> list[str]:
@@ -36,11 +45,29 @@ def describe_machine(plans: Sequence[Plan], workers: int | None) -> Machine:
     devices = devices_for(plans)
     if devices:
         memory = min(torch.cuda.get_device_properties(i).total_memory for i in range(len(devices)))
-        # A kernel costs about 5 us to launch, and a step has a hundred of them.
-        return Machine(workers or len(devices), SHARE * memory, step=5e-4, fit=1e-8, rate=5e12, cache=math.inf)
+        return replace(_GPU, workers=workers or len(devices), memory=SHARE * memory)
     workers = workers or cores()
-    # Round figures of one core of a server; scripts/bench sweep --only steps shows what a step costs.
-    return Machine(workers, SHARE * free_memory() / workers, step=2.5e-4, fit=3e-6, rate=4e10, cache=8e6)
+    return replace(_CORE, workers=workers, memory=SHARE * free_memory() / workers)
+
+
+def describe_task(plans: Sequence[Plan], settings: SlurmSettings) -> Machine:
+    """Describe what a Slurm task has, and how many there are to be.
+
+    Args:
+        plans: The runs that are to be trained.
+        settings: What a task is given.
+    """
+    gpu = settings.gpus_per_node == 1 or any(plan.config.trainer.accelerator == "cuda" for plan in plans)
+    if gpu:
+        machine = replace(_GPU, memory=SHARE * settings.gpu_mem_gb * 2**30)
+    else:
+        machine = replace(_CORE, memory=SHARE * settings.mem_gb * 2**30, rate=_CORE.rate * settings.cpus_per_task)
+    # Half of the time, as it is a guess: what takes longer is queued again, and goes on.
+    machine = replace(machine, seconds=SHARE * 60 * settings.timeout_min)
+    groups: dict[Hashable, list[Plan]] = defaultdict(list)
+    for plan in plans:
+        groups[plan.cohort_key].append(plan)
+    return replace(machine, workers=spread(sum(duration(group, machine) for group in groups.values()), settings))
 
 
 def cores() -> int:

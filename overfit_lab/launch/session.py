@@ -2,25 +2,47 @@
 
 from __future__ import annotations
 
+import contextlib
+import secrets
+import sys
+import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
+from rich.console import Console
 
+from overfit_lab.claim import acquire
 from overfit_lab.cohort import Cohort
 from overfit_lab.config import run_id
 from overfit_lab.errors import UserError
 from overfit_lab.launch.display import Display
-from overfit_lab.launch.grouping import cost, form_cohorts, threads_for
-from overfit_lab.launch.job import Outcome, command_line, config_of, overrides_of, present
-from overfit_lab.launch.machine import describe_machine, devices_for
-from overfit_lab.launch.workers import Progress, train_in_workers
+from overfit_lab.launch.events import Finished, Progress, say_busy
+from overfit_lab.launch.follow import LOOK_SECONDS, Place, follow
+from overfit_lab.launch.grouping import Machine, cost, costliest_first, form_cohorts, threads_for
+from overfit_lab.launch.job import Outcome, command_line, config_of, finish, found, overrides_of, present
+from overfit_lab.launch.local import LocalPlace
+from overfit_lab.launch.machine import cores, describe_machine, describe_task, devices_for
+from overfit_lab.launch.planning import write_down
+from overfit_lab.launch.settings import (
+    CohortSettings,
+    Settings,
+    SlurmSettings,
+    parse_settings,
+    refuse_several_processes,
+)
+from overfit_lab.launch.slurm import SlurmPlace, living_jobs
+from overfit_lab.launch.supervise import heeding_signals
+from overfit_lab.launch.workers import train_in_workers
 from overfit_lab.plan import Plan, prepare
-from overfit_lab.records import StudyFiles, StudyRecord
+from overfit_lab.records import Damaged, StudyFiles, StudyRecord
 from overfit_lab.training.history import History
+from overfit_lab.training.supervision import Stopped
 
 
 class Session:
@@ -33,18 +55,37 @@ class Session:
     def __init__(self, display: Display) -> None:
         self.display = display
         self.outcomes: list[Outcome] = []
-        self._plans: dict[str, Plan] = {}
+        # Whether the jobs are trained on other machines.
+        self.elsewhere = False
+        self._plans: dict[Path, Plan] = {}
         # What `run_together` has trained, by the folders of the runs.
         self._ready: dict[Path, Outcome] = {}
 
     @property
     def studies_to_report(self) -> list[Path]:
-        """The studies of the jobs so far, without those whose config says not to report."""
-        return list(dict.fromkeys(o.study for o in self.outcomes if o.report))
+        """The studies that have changed, without those whose config says not to report."""
+        return list(dict.fromkeys(o.study for o in self.all_outcomes() if o.report and o.status != "submitted"))
+
+    def all_outcomes(self) -> list[Outcome]:
+        """What has become of the jobs, of those too that another launcher has run in processes of its own."""
+        seen = {StudyFiles(outcome.study).run(outcome.run_id).directory for outcome in self.outcomes}
+        others = [plan for folder, plan in self._plans.items() if folder not in seen]
+        lost = "its process has ended and left neither a record nor a failure"
+        return self.outcomes + [found(plan, ()) or finish(plan, (), "failed", error=lost) for plan in others]
 
     def expect(self, jobs: list[list[str]]) -> None:
         """Learn which jobs there will be, each by its overrides."""
         self.display.expect(jobs)
+
+    def launched_by(self, launcher: Mapping[str, Any]) -> None:
+        """Learn which launcher there is, from its section of the configuration.
+
+        Raises:
+            UserError: One of its settings is not allowed.
+        """
+        settings = parse_settings(launcher)
+        self.elsewhere = isinstance(settings, SlurmSettings) or str(launcher["_target_"]).endswith(".SlurmLauncher")
+        refuse_several_processes(launcher)
 
     def check(self, jobs: Iterable[DictConfig]) -> None:
         """Check all jobs of a command before the first is run; nothing is written.
@@ -56,7 +97,9 @@ class Session:
         for job in jobs:
             plan = self._prepare(job)
             if plan.files.record.is_file():
-                plan.files.load()
+                # One of a newer version ends the command here; one that is damaged is set aside when its turn comes.
+                with contextlib.suppress(Damaged):
+                    plan.files.load()
             # The study's directory may not exist yet, so the jobs are compared with one another.
             first = studies.setdefault(plan.study.directory, plan.study_record)
             own = plan.study_record
@@ -71,45 +114,37 @@ class Session:
 
         Raises:
             UserError: The job cannot be what was asked for.
+            Stopped: A signal has asked for it; the checkpoint is on disk.
         """
         hydra = HydraConfig.get()
         plan, overrides = self._prepare(composed), overrides_of(hydra)
         # A run that stands twice in a sweep is trained once, also if it fails.
         outcome = self._ready.pop(plan.files.directory, None) or present(plan, overrides)
         if outcome is None:
-            # Lightning takes seconds to import, and a sweep that trains in processes of their own needs it only there.
-            from overfit_lab.launch.training import train_runs
-
             self.display.announce(plan, verbose=bool(hydra.verbose))
-
-            def show_epoch(history: History) -> None:
-                self.display.progress(history.epochs / plan.config.training.epochs)
-
-            cohort, machine = Cohort((plan,)), describe_machine([plan], workers=1)
-            torch.set_num_threads(threads_for(cohort.plans, machine, torch.get_num_threads()))
-            [outcome] = train_runs(cohort, {plan.run_id: overrides}, command_line(), [show_epoch])
+            outcome = self._train_here(plan, overrides)
         if outcome.status == "failed":
             self._ready[plan.files.directory] = outcome
         self.outcomes.append(outcome)
         self.display.finish(outcome)
         return outcome
 
-    def run_together(
-        self, composed: Sequence[DictConfig], *, max_fits: int | None, workers: int | None
-    ) -> Iterator[int]:
-        """Train jobs as cohorts, in processes of their own; the launcher `cohort` calls this.
+    def run_together(self, composed: Sequence[DictConfig], settings: Mapping[str, Any]) -> Iterator[int]:
+        """Train jobs as cohorts, wherever the launcher's settings say; our launchers call this.
 
         Args:
             composed: The jobs.
-            max_fits: At most so many fits in a cohort; by the memory where it is not said.
-            workers: How many processes; by the machine where it is not said.
+            settings: What the launcher was given, see `overfit_lab.launch.settings`.
 
         Yields:
             The index of each job that is done, once: `run` then returns its outcome at once. A job that is a mistake
             comes first, and `run` says so; that the others are trained all the same is for the sweeper to judge.
         """
+        launcher = parse_settings(settings)
+        assert launcher is not None  # the callback has checked it
         jobs: dict[Path, list[int]] = defaultdict(list)
         studies: dict[Path, dict[Path, Plan]] = defaultdict(dict)
+        missing: set[Path] = set()
         overrides: dict[Path, list[str]] = {}
         for index, job in enumerate(composed):
             try:
@@ -117,44 +152,175 @@ class Session:
             except UserError:
                 yield index
                 continue
-            if plan.files.record.is_file():
-                yield index
-                continue
             folder = plan.files.directory
-            if not jobs[folder]:
+            if folder not in overrides:
                 studies[plan.study.directory][folder] = plan
                 overrides[folder] = overrides_of(job.hydra)
-                self.display.announce(plan, verbose=bool(job.hydra.verbose))
-            jobs[folder].append(index)
-        for missing in studies.values():
-            own = {plan.run_id: overrides[folder] for folder, plan in missing.items()}
-            for outcome in self._train(list(missing.values()), own, max_fits, workers):
+                if present(plan, overrides[folder]) is None:
+                    missing.add(folder)
+                    self.display.announce(plan, verbose=bool(job.hydra.verbose))
+            if folder in missing:
+                jobs[folder].append(index)
+            else:
+                yield index
+        for plans in studies.values():
+            if not plans.keys() & missing:
+                continue
+            own = {plan.run_id: overrides[folder] for folder, plan in plans.items()}
+            for outcome in _Training(list(plans.values()), own, launcher, self.display).outcomes():
                 folder = StudyFiles(outcome.study).run(outcome.run_id).directory
-                self._ready[folder] = outcome
-                yield from jobs[folder]
+                # A cohort may hold runs that this command has not asked for.
+                if folder in jobs:
+                    self._ready[folder] = replace(outcome, overrides=tuple(overrides[folder]))
+                    yield from jobs[folder]
 
-    def _train(
-        self, plans: list[Plan], overrides: dict[str, list[str]], max_fits: int | None, workers: int | None
-    ) -> Iterator[Outcome]:
-        """Train runs of one study."""
-        machine, devices = describe_machine(plans, workers), devices_for(plans)
-        cohorts = form_cohorts(plans, machine, max_fits=max_fits, begun=plans[0].study.begun())
+    def _train_here(self, plan: Plan, overrides: Sequence[str]) -> Outcome:
+        """Train one run in this process."""
+        # Lightning takes seconds to import, and a sweep that trains in processes of their own needs it only there.
+        from overfit_lab.launch.training import Busy, train_runs
+
+        def show_epoch(history: History) -> None:
+            self.display.progress(history.epochs / plan.config.training.epochs)
+
+        machine, said = describe_machine([plan], workers=1), False
+        while True:
+            cohorts = write_down(
+                [plan],
+                {plan.run_id: overrides},
+                lambda plans: [Cohort((plan,)) for plan in plans],
+                lambda cohort, _: threads_for(cohort.plans, machine, torch.get_num_threads()),
+                command=command_line(),
+            )
+            if cohorts and [p.run_id for p in cohorts[0].plans] == [plan.run_id]:
+                [cohort] = cohorts
+                record = plan.study.cohorts.load(cohort.name)
+                torch.set_num_threads(record.threads)
+                # Stopped without a signal: others have gone on with it, as if it had been theirs from the start.
+                with contextlib.suppress(Busy, Stopped), heeding_signals() as flag:
+                    [outcome] = train_runs(cohort, {plan.run_id: overrides}, record.command, [show_epoch], flag)
+                    return outcome
+            # It is in the hands of another command, alone or in company.
+            if (there := present(plan, overrides)) is not None:
+                return there
+            if cohorts and not said:
+                said = True
+                say_busy(cohorts[0])
+            time.sleep(LOOK_SECONDS)
+
+    def _prepare(self, composed: DictConfig) -> Plan:
+        """Check a job, once for each run."""
+        config = config_of(composed)
+        folder = StudyFiles(config.study.directory).run(run_id(config)).directory
+        if folder not in self._plans or self._plans[folder].config != config:
+            self._plans[folder] = prepare(config, elsewhere=self.elsewhere)
+        return self._plans[folder]
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Launchers that run each job in a process of its own carry the task function there, and with it its owner.
+        return {}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(vars(Session(Display(Console()))))
+        # As the command does it: a user's own network or data lies where he works.
+        sys.path.append(str(Path.cwd()))
+
+
+class _Training:
+    """Trains runs of one study, wherever the launcher says.
+
+    Args:
+        plans: The runs that are asked for, finished ones among them.
+        overrides: For each run by its id, what the command line changed.
+        settings: The launcher's.
+        display: Where it is shown how far it is.
+    """
+
+    def __init__(
+        self, plans: list[Plan], overrides: dict[str, list[str]], settings: Settings, display: Display
+    ) -> None:
+        self.plans, self.overrides, self.settings, self.display = plans, overrides, settings, display
+        self.study = plans[0].study
+        missing = [plan for plan in plans if not plan.files.record.is_file()]
+        self.machine, self.cores, self.devices = _machine(missing, settings)
+        self.token = secrets.token_hex(5)
+
+    def outcomes(self) -> Iterator[Outcome]:
+        """Write down what trains together, have it trained, and tell what becomes of each run."""
+        sweep = self.study.cohorts.sweep(self.token)
+        sweep.parent.mkdir(parents=True, exist_ok=True)
+        leading = acquire(sweep)
+        assert leading is not None  # nobody else has this token
+        try:
+            cohorts = costliest_first(self._write_down(self.plans), self.machine)
+            yield from self._train(cohorts)
+        finally:
+            leading.release()
+            self.study.cohorts.end(sweep.name)
+
+    def _write_down(self, plans: Sequence[Plan]) -> list[Cohort]:
+        return write_down(
+            plans,
+            self.overrides,
+            lambda fresh: form_cohorts(fresh, self.machine, max_fits=self.settings.max_fits),
+            self._threads,
+            command=command_line(),
+            sweep=self.token,
+            living_jobs=living_jobs(self.study),
+        )
+
+    def _threads(self, cohort: Cohort, count: int) -> int:
+        most = self.cores // max(1, min(self.machine.workers, count)) if self.shared else self.cores
+        return threads_for(cohort.plans, self.machine, max(1, most))
+
+    @property
+    def shared(self) -> bool:
+        """Whether the processes share the cores of one machine."""
+        return not isinstance(self.settings, SlurmSettings)
+
+    def _train(self, cohorts: list[Cohort]) -> Iterator[Outcome]:
+        settings = self.settings
+        if isinstance(settings, CohortSettings):
+            events = train_in_workers(
+                cohorts,
+                self.overrides,
+                devices=self.devices,
+                workers=self.machine.workers,
+                regroup=self._write_down,
+            )
+        else:
+            place = self._place()
+            if not settings.wait:
+                place.start([cohort for cohort in cohorts if not place.has(cohort)])
+                for cohort in cohorts:
+                    for plan in cohort.missing:
+                        yield finish(plan, self.overrides.get(plan.run_id, ()), "submitted")
+                return
+            place.start([cohort for cohort in cohorts if not place.has(cohort)])
+            events = follow(cohorts, self.overrides, place, self._write_down)
+        yield from self._show(cohorts, events)
+
+    def _place(self) -> Place:
+        if isinstance(self.settings, SlurmSettings):
+            gpu = any(plan.config.trainer.accelerator == "cuda" for plan in self.plans)
+            return SlurmPlace(self.study, self.settings, gpu=gpu)
+        return LocalPlace(self.study, self.machine.workers, self.devices)
+
+    def _show(self, cohorts: list[Cohort], events: Iterator[Progress | Finished]) -> Iterator[Outcome]:
         # Halves of a cohort that has failed are new ones: they count for nothing, as what they repeat has been counted.
-        costs = {cohort: cost(cohort.plans, machine) for cohort in cohorts}
-        whole = sum(costs[cohort] * cohort.epochs for cohort in cohorts)
+        costs = {cohort: cost(cohort.plans, self.machine) for cohort in cohorts}
+        whole = sum(costs[cohort] * cohort.epochs * len(cohort.parts) for cohort in cohorts)
         done: dict[Cohort, float] = {}
         self.display.progress(0)
-        for event in train_in_workers(cohorts, overrides, command_line(), devices=devices, machine=machine):
+        for event in events:
             if isinstance(event, Progress):
                 done[event.cohort] = costs.get(event.cohort, 0) * event.epoch
                 self.display.progress(min(1, sum(done.values()) / whole))
             else:
                 yield from event.outcomes
 
-    def _prepare(self, composed: DictConfig) -> Plan:
-        """Check a job, once for each run."""
-        config = config_of(composed)
-        name = run_id(config)
-        if name not in self._plans or self._plans[name].config != config:
-            self._plans[name] = prepare(config)
-        return self._plans[name]
+
+def _machine(plans: Sequence[Plan], settings: Settings) -> tuple[Machine, int, list[str]]:
+    """Describe what runs are trained on: the machine, the cores that its processes share or each has, the GPUs."""
+    if isinstance(settings, SlurmSettings):
+        return describe_task(plans, settings), settings.cpus_per_task, []
+    return describe_machine(plans, settings.workers), cores(), devices_for(plans)

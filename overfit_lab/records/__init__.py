@@ -1,5 +1,6 @@
 """What a run and its study leave on disk: typed, versioned, saved and loaded here and nowhere else."""
 
+from overfit_lab.records.cohort import CohortFiles, CohortRecord
 from overfit_lab.records.final import (
     CandidateRecord,
     FinalRecord,
@@ -24,13 +25,15 @@ from overfit_lab.records.run import (
     ValLoss,
     ValLosses,
 )
-from overfit_lab.records.schema import SCHEMA_VERSION, write_frame
-from overfit_lab.records.study import CohortRecord, DuplicatesRecord, SourceRecord, StudyFiles, StudyRecord, TestUse
+from overfit_lab.records.schema import SCHEMA_VERSION, Damaged, write_frame
+from overfit_lab.records.study import DuplicatesRecord, SourceRecord, StudyFiles, StudyRecord, TestUse
 
 __all__ = [
     "SCHEMA_VERSION",
     "CandidateRecord",
+    "CohortFiles",
     "CohortRecord",
+    "Damaged",
     "Descriptive",
     "DuplicatesRecord",
     "Environment",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import traceback
 import zipfile
@@ -17,7 +18,18 @@ from pydantic import ConfigDict, Field
 from overfit_lab.analysis.onset import Onset
 from overfit_lab.errors import UserError, first_line
 from overfit_lab.files import write_atomically
-from overfit_lab.records.schema import SCHEMA_VERSION, Record, read_frame, read_record, write_frame, write_record
+from overfit_lab.records.schema import (
+    SCHEMA_VERSION,
+    Damaged,
+    Record,
+    digest_of,
+    frame_bytes,
+    read_bytes,
+    read_frame,
+    read_record,
+    sha256,
+    write_record,
+)
 
 Status = Literal["finished", "diverged"]
 
@@ -84,8 +96,22 @@ class Environment(Record):
     command: str
 
 
+class FileDigests(Record):
+    """SHA-256 of the files beside `run.json`: what is not what was written is not trusted."""
+
+    curves: str
+    val_losses: str
+
+
 class RunRecord(Record):
-    """`run.json`: one configuration and all its fits. Epochs count completed passes; 0 is the untrained network."""
+    """`run.json`: one configuration and all its fits. Epochs count completed passes; 0 is the untrained network.
+
+    Args:
+        interruptions: How often the training of its cohort was interrupted, and went on.
+        epochs_repeated: How many of the cohort's epochs were computed a second time for that.
+        files: What lies beside it; None where an older version wrote it.
+        digest: Of the record itself.
+    """
 
     schema_version: int
     run_id: str
@@ -102,6 +128,10 @@ class RunRecord(Record):
     seconds: float
     device: str
     environment: Environment
+    interruptions: int = 0
+    epochs_repeated: float = 0.0
+    files: FileDigests | None = None
+    digest: str | None = None
 
     @property
     def gap(self) -> float | None:
@@ -153,14 +183,43 @@ class RunFiles:
         self.curves = directory / "curves.parquet"
         self.val_losses = directory / "val_losses.npz"
 
-    def save(self, record: RunRecord, curves: pl.DataFrame, val_losses: ValLosses) -> None:
-        """Write a finished run: `run.json` last."""
-        write_frame(self.curves, curves)
+    def save(self, record: RunRecord, curves: pl.DataFrame, val_losses: ValLosses) -> RunRecord:
+        """Write a finished run, `run.json` last, and return the record with its digests."""
         buffer = io.BytesIO()
         np.savez(buffer, **dict(val_losses))
-        write_atomically(self.val_losses, buffer.getvalue())
-        write_record(self.record, record)
+        contents = {self.curves: frame_bytes(curves), self.val_losses: buffer.getvalue()}
+        for path, content in contents.items():
+            write_atomically(path, content)
+        digests = FileDigests(curves=sha256(contents[self.curves]), val_losses=sha256(contents[self.val_losses]))
+        whole = record.model_copy(update={"files": digests})
+        whole = whole.model_copy(update={"digest": digest_of(whole.model_dump(mode="json"))})
+        write_record(self.record, whole)
         self.failure.unlink(missing_ok=True)
+        return whole
+
+    def verify(self) -> RunRecord:
+        """Read `run.json`, and make sure that what lies beside it is what was written.
+
+        Raises:
+            Damaged: Something is missing, damaged, or was edited, or it belongs elsewhere.
+            UserError: It was written by a newer version.
+        """
+        record = self.load()
+        if record.run_id != self.directory.name:
+            raise Damaged(f"{self.record} is damaged: it is of run {record.run_id}, not of the folder that it lies in")
+        if record.files is None:
+            self.load_curves()
+        else:
+            read_bytes(self.curves, record.files.curves)
+            read_bytes(self.val_losses, record.files.val_losses)
+        return record
+
+    def set_aside(self) -> None:
+        """Give the files of a finished run other names: what is damaged is computed again, and kept to be looked at."""
+        for path in (self.record, self.curves, self.val_losses):
+            # Another process may be about the same.
+            with contextlib.suppress(FileNotFoundError):
+                path.replace(path.with_name(f"{path.name}.damaged"))
 
     def save_failure(self, run_id: str, config: Mapping[str, Any], error: Exception) -> FailureRecord:
         """Write why a run failed, in one line and with the traceback, and return it."""
@@ -177,7 +236,8 @@ class RunFiles:
         """Read `run.json`.
 
         Raises:
-            UserError: It is damaged, or written by a newer version.
+            Damaged: It is damaged, or was edited.
+            UserError: It was written by a newer version.
         """
         return read_record(self.record, RunRecord)
 
@@ -189,19 +249,29 @@ class RunFiles:
         """Read `curves.parquet`: repeat, fold, epoch, split, metric, value.
 
         Raises:
-            UserError: It is missing or damaged.
+            Damaged: It is missing or damaged.
         """
         value = pl.col("value").cast(pl.Float64)
-        return read_frame(self.curves, "repeat", "fold", "epoch", "split", "metric", value)
+        digest = self._digest("curves")
+        return read_frame(self.curves, "repeat", "fold", "epoch", "split", "metric", value, digest=digest)
 
     def load_val_losses(self) -> ValLosses:
         """Read `val_losses.npz`; it is never unpickled.
 
         Raises:
-            UserError: It is missing or damaged.
+            Damaged: It is missing or damaged.
         """
+        content = read_bytes(self.val_losses, self._digest("val_losses"))
         try:
-            with self.val_losses.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
                 return ValLosses(**arrays)
         except (OSError, TypeError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise UserError(f"{self.val_losses} is missing or damaged: {first_line(error)}") from error
+            raise Damaged(f"{self.val_losses} is missing or damaged: {first_line(error)}") from error
+
+    def _digest(self, name: Literal["curves", "val_losses"]) -> str | None:
+        """What the record says of a file beside it; None where there is no record, or an older one."""
+        try:
+            digests = self.load().files
+        except UserError:
+            return None  # whoever asks for the record is told
+        return None if digests is None else digests.model_dump()[name]

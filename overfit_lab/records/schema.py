@@ -5,9 +5,11 @@ Every file is written under a temporary name, synced and renamed.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,8 +19,13 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 from overfit_lab.errors import UserError, first_line
 from overfit_lab.files import write_atomically
 
-# 2: run.json has `descriptive`. What an older version wrote is still read.
-SCHEMA_VERSION = 2
+# 2: run.json has `descriptive`. 3: run.json has digests and interruptions, cohorts/ has configurations. What an older
+# version wrote is still read.
+SCHEMA_VERSION = 3
+
+
+class Damaged(UserError):
+    """A file is not what was written: it is missing, truncated, foreign, or was edited."""
 
 
 class Record(BaseModel):
@@ -32,11 +39,16 @@ class Record(BaseModel):
         return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def write_frame(path: Path, frame: pl.DataFrame) -> None:
-    """Write a frame as parquet, atomically; equal frames give equal bytes."""
+def frame_bytes(frame: pl.DataFrame) -> bytes:
+    """Return a frame as a parquet file holds it; equal frames give equal bytes."""
     buffer = io.BytesIO()
     frame.write_parquet(buffer)
-    write_atomically(path, buffer.getvalue())
+    return buffer.getvalue()
+
+
+def write_frame(path: Path, frame: pl.DataFrame) -> None:
+    """Write a frame as parquet, atomically."""
+    write_atomically(path, frame_bytes(frame))
 
 
 def write_record(path: Path, record: Record) -> None:
@@ -45,17 +57,48 @@ def write_record(path: Path, record: Record) -> None:
     write_atomically(path, (text + "\n").encode())
 
 
-def read_frame(path: Path, *columns: str | pl.Expr) -> pl.DataFrame:
-    """Read columns of a parquet file.
+def read_bytes(path: Path, digest: str | None = None) -> bytes:
+    """Read a file.
+
+    Args:
+        path: The file.
+        digest: SHA-256 of what was written there, where it is known.
 
     Raises:
-        UserError: It is missing or damaged.
+        Damaged: It is missing, or something else stands there now.
     """
     try:
-        # As bytes: a path would be taken for a pattern or an address, and a study may be called [a]*.
-        return pl.read_parquet(io.BytesIO(path.read_bytes())).select(columns)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise UserError(f"{path} is missing or damaged: {first_line(error)}") from error
+        content = path.read_bytes()
+    except OSError as error:
+        raise Damaged(f"{path} is missing or damaged: {first_line(error)}") from error
+    if digest not in (None, sha256(content)):
+        raise Damaged(f"{path} is missing or damaged: it is not what was written there")
+    return content
+
+
+def sha256(content: bytes) -> str:
+    """Return the SHA-256 of bytes in hexadecimal digits."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def read_frame(path: Path, *columns: str | pl.Expr, digest: str | None = None) -> pl.DataFrame:
+    """Read columns of a parquet file; `digest` as in `read_bytes`.
+
+    Raises:
+        Damaged: It is missing or damaged.
+    """
+    # As bytes: a path would be taken for a pattern or an address, and a study may be called [a]*.
+    content = read_bytes(path, digest)
+    try:
+        return pl.read_parquet(io.BytesIO(content)).select(columns)
+    except pl.exceptions.PolarsError as error:
+        raise Damaged(f"{path} is missing or damaged: {first_line(error)}") from error
+
+
+def digest_of(values: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of what a record says, its own field `digest` left out: whoever edits it is noticed."""
+    said = {key: value for key, value in values.items() if key != "digest"}
+    return sha256(json.dumps(said, sort_keys=True, ensure_ascii=False).encode())
 
 
 AnyRecord = TypeVar("AnyRecord", bound=Record)
@@ -65,19 +108,22 @@ def read_record(path: Path, kind: type[AnyRecord]) -> AnyRecord:
     """Read a record.
 
     Raises:
-        UserError: It is damaged, or written by a newer version.
+        Damaged: It is damaged.
+        UserError: It was written by a newer version.
     """
     try:
         values = json.loads(path.read_bytes())
         version = int(values["schema_version"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is damaged: {error}") from error
+        raise Damaged(f"{path} is damaged: {error}") from error
     if version > SCHEMA_VERSION:
         raise UserError(
             f"{path} has schema version {version}; this overfit_lab reads up to {SCHEMA_VERSION}: upgrade it"
         )
+    if "digest" in values and values["digest"] != digest_of(values):
+        raise Damaged(f"{path} is damaged: it was edited")
     try:
         return kind.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
-        raise UserError(f"{path} is damaged: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        raise Damaged(f"{path} is damaged: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from pydantic import Field
 from overfit_lab.config import HoldoutSplit, KFoldSplit
 from overfit_lab.errors import UserError
 from overfit_lab.files import write_atomically
+from overfit_lab.records.cohort import CohortFiles
 from overfit_lab.records.final import FinalRecord
 from overfit_lab.records.run import RunFiles
 from overfit_lab.records.schema import Record, read_frame, read_record, write_frame, write_record
@@ -109,21 +109,6 @@ class StudyRecord(Record):
         return lines
 
 
-class CohortRecord(Record):
-    """`cohorts/NAME.json`, while a cohort trains: what its checkpoint holds.
-
-    Stacked arithmetic may round differently in other company, so what was begun together goes on together.
-
-    Args:
-        runs: Their ids.
-        max_fits: How many fits train at once, if not all.
-    """
-
-    schema_version: int
-    runs: list[str]
-    max_fits: int | None
-
-
 class StudyFiles:
     """The files of a study that its runs share.
 
@@ -137,50 +122,16 @@ class StudyFiles:
         self.split = directory / "split.parquet"
         self.runs = directory / "runs"
         self.report = directory / "report"
-        self.cohorts = directory / "cohorts"
+        self.cohorts = CohortFiles(directory / "cohorts")
+        self.tasks = directory / "tasks"
         self.final = directory / "final.json"
         self.ledger = directory / "test_ledger.jsonl"
         self.ledger_lock = directory / ".test_ledger.lock"
 
-    def checkpoint(self, cohort: str, part: int) -> Path:
-        """Name the checkpoint of one part of a cohort that is training."""
-        return self.cohorts / f"{cohort}.{part}.ckpt"
-
-    def begin(self, cohort: str, record: CohortRecord) -> None:
-        """Write down a cohort before it trains."""
-        self.cohorts.mkdir(parents=True, exist_ok=True)
-        write_record(self.cohorts / f"{cohort}.json", record)
-
-    def begun(self) -> list[CohortRecord]:
-        """Read which cohorts were begun and can go on.
-
-        One whose file is damaged is set aside, and one of which a run is finished is forgotten: what is left of either
-        begins afresh.
-        """
-        records = []
-        for path in sorted(self.cohorts.glob("*.json")):
-            try:
-                record = read_record(path, CohortRecord)
-            except UserError as error:
-                aside = path.with_suffix(".damaged")
-                path.replace(aside)
-                print(f"overfit-lab: {error}; set aside as {aside.name}", file=sys.stderr)
-                continue
-            if any(self.run(run_id).record.is_file() for run_id in record.runs):
-                self.end(path.stem)
-            else:
-                records.append(record)
-        return records
-
-    def end(self, cohort: str) -> None:
-        """Remove what is kept of a cohort while it trains."""
-        # What a kill leaves of a file that was being written begins with a dot.
-        for pattern in (f"{cohort}.*", f".{cohort}.*"):
-            for path in self.cohorts.glob(pattern):
-                path.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            # Others may be training.
-            self.cohorts.rmdir()
+    @property
+    def planning(self) -> Path:
+        """What a command claims while it writes down which runs train together."""
+        return self.directory / ".cohorts"
 
     def run(self, run_id: str) -> RunFiles:
         """Return the files of one of its runs."""

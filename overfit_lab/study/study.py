@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from overfit_lab.errors import UserError
-from overfit_lab.records import Descriptive, RunFiles, RunRecord, StudyFiles, StudyRecord
+from overfit_lab.records import Descriptive, RunRecord, StudyFiles, StudyRecord
 
 # The default losses of the problem types, see overfit_lab.task; to read a study, nobody should have to import torch.
 _DEFAULT_LOSS = {
@@ -85,7 +85,7 @@ def load_study(path: Path | str) -> Study:
         run = files.run(directory.name)
         try:
             if run.record.is_file():
-                runs.append(_load_run(run))
+                runs.append(run.verify())
             elif run.failure.is_file():
                 failed.append(FailedRun(directory.name, run.load_failure().error))
             elif directory.is_dir():
@@ -94,19 +94,6 @@ def load_study(path: Path | str) -> Study:
             failed.append(FailedRun(directory.name, str(error)))
     runs.sort(key=lambda run: [_order(value) for value in flatten(run.config).values()])
     return Study(files, record, tuple(runs), tuple(failed), tuple(unfinished))
-
-
-def _load_run(files: RunFiles) -> RunRecord:
-    """Read a finished run whose other files can be read, too.
-
-    Raises:
-        UserError: One cannot, or the record belongs elsewhere.
-    """
-    record = files.load()
-    if record.run_id != files.directory.name:
-        raise UserError(f"{files.record} is of run {record.run_id}, not of the folder that it lies in")
-    files.load_curves()
-    return record
 
 
 def _order(value: Any) -> tuple[int, float, str]:  # noqa: ANN401 - any configuration value

@@ -21,6 +21,7 @@ from overfit_lab.training.noise import NoiseSource
 from overfit_lab.training.optimizers import make_optimizer
 from overfit_lab.training.stack import StackedNetwork
 from overfit_lab.training.stack.looped import LoopedNetwork
+from overfit_lab.training.supervision import ALONE, Supervision
 
 
 class CohortModule(L.LightningModule):
@@ -60,6 +61,11 @@ class CohortModule(L.LightningModule):
         self.l1 = stack_strengths(p.l1 for p in penalties)
         self.l2 = stack_strengths(p.l2 for p in penalties)
         self.history = History()
+        self.supervision: Supervision = ALONE
+        # How far it is: epochs that are done, and steps of the next one.
+        self.completed, self.steps = 0, 0
+        self._resumed: dict[str, Any] | None = None
+        self._optimizer: torch.optim.Optimizer | None = None
         # Where the weights begin; a checkpoint is read into the network later.
         self._initial = [value.clone() for value in self._of_weights(network.stacked_parameters())]
 
@@ -73,16 +79,50 @@ class CohortModule(L.LightningModule):
         assert isinstance(data, CohortDataModule)
         return data
 
+    @property
+    def epoch_is_over(self) -> bool:
+        """Whether all steps of the epoch are done, but it is not measured yet."""
+        return self.steps == self.data.steps
+
+    def progress(self, data: CohortDataModule) -> float:
+        """Return how many epochs are done, with a fraction within one."""
+        return self.completed + self.steps / data.steps
+
+    def state(self) -> dict[str, Any]:
+        """Return all that going on from here needs, as tensors and plain values; see `resume`."""
+        begun = self.steps > 0
+        return {
+            "completed": self.completed,
+            "steps": self.steps,
+            "network": self.network.state_dict(),
+            "optimizer": self._optimizer.state_dict() if self._optimizer else {},
+            "history": self.history.state(),
+            "running_loss": self._running_loss.cpu() if begun else None,
+            "noise": self._noise.state() if begun else [],
+        }
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` has returned, in a module that was made alike; called before the fit."""
+        self.completed, self.steps = state["completed"], state["steps"]
+        self.network.load_state_dict(state["network"])
+        self.history.load_state(state["history"])
+        self._resumed = state
+
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Build the optimizer over the stacked parameters."""
-        return make_optimizer(self.optimizer_configs, self.network, self.weight_names)
+        """Build the optimizer over the stacked parameters, with its state from before where there is one."""
+        self._optimizer = make_optimizer(self.optimizer_configs, self.network, self.weight_names)
+        if self._resumed is not None:
+            self._optimizer.load_state_dict(self._resumed["optimizer"])
+        return self._optimizer
 
     def on_fit_start(self) -> None:
         """Remember the device: Lightning moves the module back to the CPU when it is done."""
         self.trained_on = self.device
 
     def on_train_start(self) -> None:
-        """Prepare what depends on data, device and precision; measure epoch 0, unless a checkpoint brought it along."""
+        """Prepare what depends on data, device and precision; measure epoch 0, unless that was done before."""
+        assert self.trainer.max_epochs is not None
+        self._horizon = self.completed + self.trainer.max_epochs
         self._weights = self._of_weights(self.network.stacked_parameters())
         self._weight_gradients = self._of_weights(self.network.gradients)
         self._initial = [value.to(self.network.flat) for value in self._initial]
@@ -99,14 +139,17 @@ class CohortModule(L.LightningModule):
             self._measure()
 
     def on_train_epoch_start(self) -> None:
-        """Start this epoch's noise and running sum."""
-        self._noise.start(self.current_epoch)
+        """Start this epoch's noise and running sum, or go on with them."""
+        self._noise.start(self.completed)
         shape = self.network.streams, self.network.configurations
         self._running_loss = torch.zeros(shape, dtype=torch.float64, device=self.device)
-        self._steps = 0
+        if self._resumed is not None and self.steps > 0:
+            self._running_loss += self._resumed["running_loss"].to(self.device)
+            self._noise.load_state(self._resumed["noise"])
+        self._resumed = None
 
     def training_step(self, chunk: list[Batch], batch_idx: int) -> None:
-        """Take one optimizer step for each batch of the chunk."""
+        """Take one optimizer step for each batch of the chunk; when told to stop, leave the rest."""
         optimizer = self.optimizers(use_pl_optimizer=False)
         assert isinstance(optimizer, torch.optim.Optimizer)
         for batch in chunk:
@@ -115,29 +158,23 @@ class CohortModule(L.LightningModule):
             self._running_loss += self.network.differentiate(x, noise, _Objective(self.task, batch), batch.sizes)
             add_penalty_gradient(self._weights, self._weight_gradients, self._l1, self._l2)
             optimizer.step()
-            self._steps += 1
+            self.steps += 1
+            if self.supervision.stop_requested:
+                return
 
     def on_train_epoch_end(self) -> None:
         """Measure the epoch that has just ended, if it is one that is measured."""
-        epoch, horizon = self.current_epoch + 1, self.trainer.max_epochs
-        assert horizon is not None
-        if is_measured(epoch, horizon, self.eval_every):
-            self.history.begin(epoch)
-            self.history.append("train", "running_loss", self._running_loss / self._steps)
+        self.completed += 1
+        if is_measured(self.completed, self._horizon, self.eval_every):
+            self.history.begin(self.completed)
+            self.history.append("train", "running_loss", self._running_loss / self.steps)
             self._measure()
+        self.steps = 0
 
     def on_fit_end(self) -> None:
         """Let go of what only training needs: whoever keeps the module keeps its values, and none on the device."""
         self._initial, self._weights, self._weight_gradients = [], [], []
         self.network.bind()
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the history to a checkpoint."""
-        checkpoint["history"] = self.history.state()
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take the history back from a checkpoint."""
-        self.history.load_state(checkpoint["history"])
 
     def _measure(self) -> None:
         data, history = self.data, self.history

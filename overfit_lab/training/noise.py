@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,6 +41,17 @@ class NoiseSource:
         self.generators = [
             [torch_generator("dropout", *s, epoch) for s in self.streams] if shapes else [] for shapes in self.shapes
         ]
+
+    def state(self) -> list[Any]:
+        """Return where within the epoch the numbers are, as tensors and plain values."""
+        return [self.step, [[generator.get_state() for generator in own] for own in self.generators]]
+
+    def load_state(self, state: list[Any]) -> None:
+        """Go on from there; `start` has been called with the epoch."""
+        self.step = state[0]
+        for own, states in zip(self.generators, state[1], strict=True):
+            for generator, value in zip(own, states, strict=True):
+                generator.set_state(value)
 
     def draw(self, rows: int, device: torch.device) -> Noise:
         """Draw the noise of the next step.

@@ -40,13 +40,13 @@ def write_mnist(folder: Path, *, train: int = 30, test: int = 10, compressed: bo
         write_idx(folder / f"{part}-labels-idx1-ubyte{end}", labels)
 
 
-def file_data(path: Path | str, **keys: Any) -> FileData:
+def file_data(path: Path | str, **keys: object) -> FileData:
     """Name a file."""
     values = {"kind": "file", "path": str(path), "name": "mine", "scale_inputs": True, "scale_targets": False}
     return FileData.model_validate({**values, **keys})
 
 
-def hub_data(path: Path | str, **keys: Any) -> HubData:
+def hub_data(path: Path | str, **keys: object) -> HubData:
     """Name a data set of the hub, or a folder."""
     values = {"kind": "hub", "path": str(path), "name": "mine", "scale_inputs": True, "scale_targets": False}
     return HubData.model_validate({**values, **keys})

@@ -233,7 +233,7 @@ def test_a_folder_that_is_not_whole(tmp_path: Path) -> None:
         read_idx_folder(folder)
     write_mnist(folder)
     (folder / "train-images-idx3-ubyte").rename(folder / "train-other-idx3-ubyte")
-    with pytest.raises(UserError, match="needed is one file train-images-idx3-ubyte, with or without .gz"):
+    with pytest.raises(UserError, match=r"needed is one file train-images-idx3-ubyte, with or without \.gz"):
         read_idx_folder(folder)
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="a folder without IDX files; allowed are those of MNIST, and with data=hub"):

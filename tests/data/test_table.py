@@ -133,6 +133,19 @@ def test_numbers_that_a_parquet_file_calls_text_are_names(tmp_path: Path) -> Non
     assert load(file_data(tmp_path / "a.parquet")).features == 3
 
 
+def test_a_column_of_texts_alone_is_learned_from_by_its_words(tmp_path: Path) -> None:
+    texts = [f"number {i} is {'odd' if i % 2 else 'even'}" for i in range(40)]
+    pl.DataFrame({"id": range(40), "text": texts, "y": Y}).write_csv(tmp_path / "a.csv")
+    source = load(file_data(tmp_path / "a.csv", inputs=["text"], words=5))
+    assert source.sparse
+    assert source.features == 5
+    assert source.said[1] == "the 5 most frequent words of text"
+    assert source.preparation is not None
+    prepared = source.preparation.fit(source.x).apply(source.x).toarray()
+    # Of number, is, even, odd and one of the numbers, in alphabetical order, 20 rows have even or odd.
+    assert sorted(prepared.sum(axis=0).tolist())[1:] == [20, 20, 40, 40]
+
+
 def test_constant_columns_are_kept(tmp_path: Path) -> None:
     pl.DataFrame({"a": [5.0] * 20, "b": ["x"] * 20, "c": range(20), "y": [0, 1] * 10}).write_csv(tmp_path / "a.csv")
     assert load(file_data(tmp_path / "a.csv")).features == 3
@@ -170,7 +183,7 @@ Y = [0, 1] * 20
             "column a holds text where numbers are needed, such as 'four'; m",
         ),
         (
-            {"a": [f"no. {i}" for i in range(40)], "y": Y},
+            {"a": [f"no. {i}" for i in range(40)], "b": Y, "y": Y},
             "column a holds 40 different texts in 40 rows, such as 'no. 0",
         ),
         ({"a": [1.0, float("inf")] * 20, "y": Y}, "column a is infinite in 20 of 40 rows"),
@@ -189,7 +202,7 @@ def test_tables_that_are_no_data_set(tmp_path: Path, columns: dict[str, Any], me
 @pytest.mark.parametrize("values", [[date(2020, 1, 1)] * 40, [[1, 2]] * 40, [{"a": 1}] * 40])
 def test_columns_of_other_types(tmp_path: Path, values: list[Any]) -> None:
     pl.DataFrame({"a": values, "y": Y}).write_parquet(tmp_path / "a.parquet")
-    with pytest.raises(UserError, match="column a holds .*; allowed are numbers, text, and true and false"):
+    with pytest.raises(UserError, match=r"column a holds .*; allowed are numbers, text, and true and false"):
         load(file_data(tmp_path / "a.parquet"))
 
 
@@ -213,7 +226,7 @@ def test_a_file_that_ends_too_early(tmp_path: Path, name: str, keep: int) -> Non
     else:
         (tmp_path / name).write_bytes(gzip.compress(FRAME.write_csv().encode()))
     (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:keep])
-    with pytest.raises(UserError, match="is missing or damaged: |has no row") as caught:
+    with pytest.raises(UserError, match=r"is missing or damaged: |has no row") as caught:
         load(file_data(tmp_path / name))
     assert "\n" not in str(caught.value)
 

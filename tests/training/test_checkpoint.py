@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import os
 import pickle
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +21,7 @@ from overfit_lab.objective import Penalty
 from overfit_lab.training.history import History
 from overfit_lab.training.runner import train
 from overfit_lab.training.stack import Form
+from overfit_lab.training.supervision import Stopped, Supervision
 from tests.training.cohorts import Cohort, custom, make_cohort, mlp
 
 FORMS: tuple[Form, ...] = ("layered", "vmapped", "looped")
@@ -145,9 +149,72 @@ def test_a_module_may_be_looked_at_before_it_is_trained(tmp_path: Path) -> None:
     _assert_identical(found, _plain(epochs=2).train(tmp_path / "b.ckpt"))
 
 
-def test_a_finished_cohort_leaves_no_checkpoint(tmp_path: Path) -> None:
-    _plain(epochs=2).train(tmp_path / "c.ckpt")
-    assert list(tmp_path.iterdir()) == []
+class StopAfter(Supervision):
+    """Tells a training to stop once it has asked so many times, and keeps what it hears."""
+
+    def __init__(self, questions: int) -> None:
+        self.questions = questions
+        self.heard: list[float] = []
+
+    @property
+    def stop_requested(self) -> bool:
+        self.questions -= 1
+        return self.questions < 0
+
+    def reached(self, epoch: float) -> None:
+        self.heard.append(epoch)
+
+
+@pytest.mark.parametrize("name", list(COHORTS))
+def test_a_cohort_that_is_told_to_stop_goes_on_from_that_very_step(name: str, tmp_path: Path) -> None:
+    """It is stopped at each step in turn; one training is stopped over and over again."""
+    make = COHORTS[name]
+    first = make()
+    undisturbed = first.train(tmp_path / "a.ckpt")
+    steps = first.data.steps
+    assert steps > 3
+    path, heard = tmp_path / "b.ckpt", [0.0]
+    for stops in itertools.count():  # noqa: B007 - how often it went around is looked at below
+        cohort, stop = make(), StopAfter(2)
+        trainer = cfg.TrainerConfig.model_validate({"accelerator": "cpu", "precision": cohort.precision})
+        try:
+            resumed = train(
+                cohort.module, cohort.data, training=cohort.training, trainer=trainer, checkpoint=path, supervision=stop
+            )
+        except Stopped:
+            # From where the one before has stopped: no step is taken twice, and none is lost.
+            assert stop.heard[0] == heard[-1]
+            heard = stop.heard
+        else:
+            break
+    assert stops > first.training.epochs * (steps - 1) / 3
+    _assert_identical(undisturbed, resumed)
+    states = first.module.network.state_dict(), cohort.module.network.state_dict()
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(*(s.values() for s in states), strict=True))
+
+
+def test_saving_takes_no_more_than_its_share_of_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a clock of its own, on which an epoch takes a second and saving one, too."""
+    now, saved = [0.0], []
+
+    def slow(path: Path, state: dict[str, Any]) -> None:
+        saved.append(state["completed"])
+        now[0] += 1.0
+
+    monkeypatch.setattr("overfit_lab.training.checkpoint.save", slow)
+    monkeypatch.setattr("overfit_lab.training.checkpoint.time.monotonic", lambda: now[0])
+
+    def tick(history: History) -> None:
+        now[0] += 1.0
+
+    cohort = _plain(epochs=150)
+    cohort.training = cohort.training.model_copy(update={"checkpoint_seconds": 0.5})
+    cohort.module.listeners = (tick,)
+    cohort.train(tmp_path / "c.ckpt")
+    # At first after half a second, and then after a hundred times as long as that took.
+    assert saved[0] <= 1
+    assert all(100 <= later - earlier <= 102 for earlier, later in itertools.pairwise(saved[1:]))
+    assert len(saved) <= 3
 
 
 class _Payload:
@@ -155,13 +222,13 @@ class _Payload:
         return os.mkdir, ("owned",)
 
 
-def _is_set_aside(path: Path, capsys: pytest.CaptureFixture[str]) -> bool:
+def _is_set_aside(path: Path, fault: str, capsys: pytest.CaptureFixture[str]) -> bool:
     """Train with a damaged file in place of the checkpoint: as from scratch, and the file is named and kept."""
     damaged = path.read_bytes()
     found = _plain().train(path).curve("val", "loss")
     assert np.array_equal(found, _plain().train(path.with_name("fresh.ckpt")).curve("val", "loss"))
     assert (
-        f"{path} cannot be read as a checkpoint: set aside as c.damaged, training from scratch"
+        f"{path} cannot be read as a checkpoint ({fault}): set aside as c.damaged, training from scratch"
         in capsys.readouterr().err
     )
     return path.with_suffix(".damaged").read_bytes() == damaged
@@ -173,18 +240,40 @@ def test_a_checkpoint_that_is_no_checkpoint_is_never_unpickled(
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "c.ckpt"
     path.write_bytes(pickle.dumps(_Payload()))
-    assert _is_set_aside(path, capsys)
-    torch.save({"state_dict": _Payload()}, path)
-    assert _is_set_aside(path, capsys)
+    assert _is_set_aside(path, "it is none, or of another version", capsys)
+    torch.save({"name": "c.ckpt", "state": _Payload()}, path)
+    assert _is_set_aside(path, "it is none, or of another version", capsys)
+    # As somebody would have to write it who wants it to be trusted.
+    head, content = b"overfit_lab checkpoint 1\n", path.with_suffix(".damaged").read_bytes()
+    path.write_bytes(head + hashlib.sha256(content).digest() + content)
+    assert _is_set_aside(path, "it holds something else than tensors and plain values", capsys)
     assert not Path("owned").exists()
 
 
-def test_a_truncated_checkpoint_is_set_aside(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_truncated_an_edited_and_a_foreign_checkpoint_are_set_aside(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "c.ckpt"
     with pytest.raises(Interruption):
         _interrupt_at(3).train(path)
-    path.write_bytes(path.read_bytes()[:-100])
-    assert _is_set_aside(path, capsys)
+    whole = path.read_bytes()
+    for damaged in (whole[:-100], whole[:20], whole[:-2000] + bytes([whole[-2000] ^ 1]) + whole[-1999:]):
+        path.write_bytes(damaged)
+        fault = "it is none, or of another version" if len(damaged) == 20 else "it is truncated or was edited"
+        assert _is_set_aside(path, fault, capsys)
+    path.write_bytes(b"")
+    assert _is_set_aside(path, "it is none, or of another version", capsys)
+    # Of another cohort, and of one that has another network.
+    other = tmp_path / "other.ckpt"
+    other.write_bytes(whole)
+    with pytest.raises(Interruption):
+        _interrupt_at(3, _in_float64).train(other)
+    assert "other.ckpt cannot be read as a checkpoint (it was written as c.ckpt)" in capsys.readouterr().err
+    other.rename(path)
+    with pytest.raises(Interruption):
+        _interrupt_at(3, _in_float64).train(path)
+    assert "it was written as other.ckpt" in capsys.readouterr().err
+    assert _is_set_aside(path, "it is of another network", capsys)
 
 
 def test_a_clusters_environment_and_checkpoints_of_lightnings_own_change_nothing(

@@ -1,0 +1,77 @@
+"""Which runs train together: written down before any of them trains, agreed with whoever works on the same study."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+from overfit_lab.claim import exclusively
+from overfit_lab.cohort import Cohort, cohort_of
+from overfit_lab.plan import Plan
+from overfit_lab.records import CohortRecord, StudyFiles
+
+
+def write_down(
+    plans: Sequence[Plan],
+    overrides: Mapping[str, Sequence[str]],
+    form: Callable[[Sequence[Plan]], list[Cohort]],
+    threads: Callable[[Cohort, int], int],
+    *,
+    command: str,
+    sweep: str | None = None,
+    living_jobs: Collection[str] = (),
+) -> list[Cohort]:
+    """Write down which cohorts some runs are to train in.
+
+    What was written down before stays together: after an interruption a cohort goes on from its checkpoint in the
+    company that it was begun in, whatever is saved of it by then. Only where it has been given up, and not all of it is
+    asked for now, what is asked for is grouped anew.
+
+    Args:
+        plans: The runs that are asked for, of one study, finished ones among them.
+        overrides: For each run by its id, what the command line changed.
+        form: Groups runs that belong to no cohort yet.
+        threads: How many threads a cohort is given, among so many.
+        command: The whole command line.
+        sweep: The command's own token, see `CohortFiles.sweep`.
+        living_jobs: Batch jobs that wait or run.
+
+    Returns:
+        The cohorts that hold a run that is asked for and not saved yet. Others may be training some of them.
+    """
+    study = plans[0].study
+    asked = {plan.run_id: plan for plan in plans}
+    study.directory.mkdir(parents=True, exist_ok=True)
+    with exclusively(study.planning):
+        cohorts: list[Cohort] = []
+        for name, record in study.cohorts.load_all().items():
+            missing = [run_id for run_id in record.runs if not study.run(run_id).record.is_file()]
+            if not missing:
+                study.cohorts.end(name)
+            elif asked.keys() & set(missing):
+                cohort = _again(name, record, asked, living_jobs, study)
+                if cohort is None:
+                    study.cohorts.end(name)
+                else:
+                    cohorts.append(cohort)
+        taken = {plan.run_id for cohort in cohorts for plan in cohort.plans}
+        fresh = [plan for plan in plans if plan.run_id not in taken and not plan.files.record.is_file()]
+        formed = form(fresh) if fresh else []
+        count = len(cohorts) + len(formed)
+        for cohort in formed:
+            told = {"command": command, "folder": os.getcwd(), "sweep": sweep, "threads": threads(cohort, count)}  # noqa: PTH109
+            study.cohorts.save(cohort.name, cohort.record(overrides, **told))
+    return cohorts + formed
+
+
+def _again(
+    name: str, record: CohortRecord, asked: Mapping[str, Plan], living_jobs: Collection[str], study: StudyFiles
+) -> Cohort | None:
+    """Form a cohort that was written down before, if it is to go on as it is."""
+    if asked.keys() >= set(record.runs):
+        cohort = Cohort(tuple(asked[run_id] for run_id in record.runs), record.max_fits)
+    elif record.configs and study.cohorts.is_in_hands(name, record, living_jobs):
+        cohort = cohort_of(record, elsewhere=True)
+    else:
+        return None
+    return cohort if cohort.name == name else None

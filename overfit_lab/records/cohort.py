@@ -1,0 +1,129 @@
+"""What a study holds of the cohorts that are to train, or are training: enough for any process to train them."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from overfit_lab.claim import is_alive
+from overfit_lab.records.schema import Damaged, Record, read_record, write_record
+
+
+class CohortRecord(Record):
+    """`cohorts/NAME.json`: a cohort that is written down before it trains, until all of its runs are saved.
+
+    Stacked arithmetic may round differently in other company, so what was begun together goes on together.
+
+    Args:
+        runs: Their ids.
+        max_fits: How many fits train at once, if not all.
+        configs: The resolved configuration of each run; none where an older version wrote it.
+        overrides: For each run, what the command line changed.
+        command: The whole command line.
+        folder: Where it was given: relative paths and a user's own modules are seen from there.
+        sweep: The command that wrote it down, as `CohortFiles.sweep` names it.
+        job: The batch job that is to train it, as the batch system names it.
+        threads: How many threads its arithmetic has; sums of another number of threads may round differently.
+    """
+
+    schema_version: int
+    runs: list[str]
+    max_fits: int | None
+    configs: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    overrides: dict[str, list[str]] = Field(default_factory=dict)
+    command: str = ""
+    folder: str = "."
+    sweep: str | None = None
+    job: str | None = None
+    threads: int = 1
+
+
+class CohortFiles:
+    """The files of the cohorts of a study.
+
+    Args:
+        directory: `STUDY/cohorts`; it is there while there is a cohort.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def record(self, name: str) -> Path:
+        """Name the file of a cohort's record."""
+        return self.directory / f"{name}.json"
+
+    def checkpoint(self, name: str, part: int) -> Path:
+        """Name the checkpoint of one part of a cohort."""
+        return self.directory / f"{name}.{part}.ckpt"
+
+    def claim(self, name: str) -> Path:
+        """Name what whoever trains a cohort claims, see `overfit_lab.claim`."""
+        return self.directory / name
+
+    def sweep(self, token: str) -> Path:
+        """Name what the command that leads a sweep claims while it runs."""
+        return self.directory / f"sweep-{token}"
+
+    def save(self, name: str, record: CohortRecord) -> None:
+        """Write a cohort down."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        write_record(self.record(name), record)
+
+    def load(self, name: str) -> CohortRecord:
+        """Read a cohort.
+
+        Raises:
+            UserError: It is not there, damaged, or written by a newer version.
+        """
+        return read_record(self.record(name), CohortRecord)
+
+    def load_all(self) -> dict[str, CohortRecord]:
+        """Read all cohorts by their names. A damaged one is named and set aside: what is left of it begins afresh.
+
+        Raises:
+            UserError: One was written by a newer version.
+        """
+        records = {}
+        for path in sorted(self.directory.glob("*.json")):
+            try:
+                records[path.stem] = self.load(path.stem)
+            except Damaged as error:
+                if not path.exists():
+                    continue  # it has ended meanwhile
+                aside = path.with_suffix(".damaged")
+                path.replace(aside)
+                print(f"overfit-lab: {error}; set aside as {aside.name}", file=sys.stderr)
+        return records
+
+    def is_in_hands(self, name: str, record: CohortRecord, living_jobs: Collection[str] = ()) -> bool:
+        """Say whether somebody trains a cohort, or is going to.
+
+        Args:
+            name: The cohort's.
+            record: Its record.
+            living_jobs: Batch jobs that wait or run.
+        """
+        return (
+            is_alive(self.claim(name))
+            or (record.sweep is not None and is_alive(self.sweep(record.sweep)))
+            or record.job in living_jobs
+        )
+
+    def end(self, name: str) -> None:
+        """Remove all that is kept of a cohort, the record first: what has none is no cohort."""
+        self.record(name).unlink(missing_ok=True)
+        # What a kill leaves of a file that was being written begins with a dot.
+        for pattern in (f"{name}.*", f".{name}.*"):
+            for path in self.directory.glob(pattern):
+                path.unlink(missing_ok=True)
+        self.tidy()
+
+    def tidy(self) -> None:
+        """Remove the folder where nothing is left in it."""
+        with contextlib.suppress(OSError):
+            self.directory.rmdir()
