@@ -1,6 +1,6 @@
 """Experiments whose outcome is known: what is expected, beside what this project measures.
 
-    scripts/bench experiments [NAME ...] [--seeds 5] [--imdb PATH] [--keep FOLDER]
+    scripts/bench experiments [NAME ...] [--seeds 5] [--imdb PATH] [--keep FOLDER] [--figures FOLDER]
 
 Each experiment of conf/experiment is run by its own command, `overfit-lab train -m experiment=NAME seed=0,1,...`, and
 its studies are read. The exit code is 1 where an outcome differs.
@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
@@ -23,7 +24,9 @@ from scripts.benchmarks.outcomes.check import Check
 from scripts.benchmarks.processes import OVERFIT_LAB, OneLineParser, positive, run, tell
 
 WIDTH = 150
+DPI = 110
 Outcome = Callable[[Sequence[NotebookStudy]], list[Check]]
+Draw = Callable[[NotebookStudy], Figure]
 
 
 @dataclass(frozen=True)
@@ -34,23 +37,32 @@ class Experiment:
         outcome: from its studies, one for each draw of the data, to lines of the table.
         imdb: whether it needs the reviews.
         first: overrides of a part that is trained before the rest.
+        figure: of its first study, where one tells something.
     """
 
     outcome: Outcome
+    figure: Draw | None = None
     imdb: bool = False
     first: tuple[str, ...] = ()
+
+
+_WITHOUT_512 = ("model.width=4,16",)
+
+
+def _plot_only_run(study: NotebookStudy) -> Figure:
+    return study.plot_run(study.runs[0].run_id)
 
 
 EXPERIMENTS = {
     "ridge_optimum": Experiment(linear.ridge_optimum),
     "early_stopping": Experiment(linear.early_stopping),
-    "polynomial_u_curve": Experiment(capacity.polynomial_u_curve),
-    "modelwise_double_descent": Experiment(capacity.modelwise_double_descent),
-    "epochwise_double_descent": Experiment(linear.epochwise_double_descent),
+    "polynomial_u_curve": Experiment(capacity.polynomial_u_curve, NotebookStudy.plot_capacity),
+    "modelwise_double_descent": Experiment(capacity.modelwise_double_descent, NotebookStudy.plot_capacity),
+    "epochwise_double_descent": Experiment(linear.epochwise_double_descent, _plot_only_run),
     "memorisation": Experiment(capacity.memorisation),
-    "grokking": Experiment(grokking.grokking),
-    "imdb_network_size": Experiment(imdb.network_size, imdb=True, first=("model.width=4,16",)),
-    "imdb_regularisation": Experiment(imdb.regularisation, imdb=True),
+    "grokking": Experiment(grokking.grokking, NotebookStudy.plot_curves),
+    "imdb_network_size": Experiment(imdb.network_size, NotebookStudy.plot_curves, imdb=True, first=_WITHOUT_512),
+    "imdb_regularisation": Experiment(imdb.regularisation, NotebookStudy.plot_curves, imdb=True),
 }
 IMDB_SECONDS = 300  # on two idle cores, for 4 and 16 units, with decay and dropout; without 512 units
 
@@ -70,7 +82,7 @@ class Result:
     seconds: float
 
 
-def measure(name: str, folder: Path, seeds: int, reviews: Path | None) -> Result:
+def measure(name: str, folder: Path, seeds: int, reviews: Path | None, figures: Path | None) -> Result:
     """Run an experiment and look at what it left.
 
     Args:
@@ -78,6 +90,7 @@ def measure(name: str, folder: Path, seeds: int, reviews: Path | None) -> Result
         folder: for its studies; what lies there is not trained again.
         seeds: how many, from 0.
         reviews: folder of the film reviews.
+        figures: folder for its figure.
     """
     experiment = EXPERIMENTS[name]
     seeded = f"seed={','.join(map(str, range(seeds)))}"
@@ -86,6 +99,8 @@ def measure(name: str, folder: Path, seeds: int, reviews: Path | None) -> Result
         command.append(f"data.path={reviews}")
     parts = [run([*command, *more]).seconds for more in ([experiment.first, ()] if experiment.first else [()])]
     studies = [load_study(path.parent) for path in sorted(folder.glob("*/study.json"))]
+    if figures is not None and experiment.figure is not None:
+        experiment.figure(studies[0]).savefig(figures / f"{name}.png", dpi=DPI)
     return Result(experiment.outcome(studies), parts[0], sum(parts))
 
 
@@ -141,9 +156,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=positive, default=5, help="default 5")
     parser.add_argument("--imdb", type=Path, help="folder of the IMDB reviews; what needs them is left out without")
     parser.add_argument("--keep", type=Path, help="folder to keep the studies in, and to find finished ones")
+    parser.add_argument("--figures", type=Path, help="folder for figures of the first seed's studies")
     options = parser.parse_args(arguments)
     if options.imdb is not None and not options.imdb.is_dir():
         parser.error(f"--imdb {options.imdb}: there is no such folder")
+    if options.figures is not None:
+        options.figures.mkdir(parents=True, exist_ok=True)
     found: dict[str, Result] = {}
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary) if options.keep is None else options.keep.resolve()
@@ -152,7 +170,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 tell(f"{name} is left out: --imdb names the folder of the reviews")
                 continue
             reviews = None if options.imdb is None else options.imdb.resolve()
-            found[name] = measure(name, root / name, options.seeds, reviews)
+            found[name] = measure(name, root / name, options.seeds, reviews, options.figures)
             tell(f"{name}: {found[name].seconds:.0f} s")
     if not found:
         return

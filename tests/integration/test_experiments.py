@@ -1,6 +1,6 @@
 """Every experiment composes, trains one epoch, and says what is expected of it."""
 
-import itertools
+import math
 from pathlib import Path
 
 import polars as pl
@@ -16,14 +16,13 @@ FILES = {path.stem: path for path in sorted((conf_directory() / "experiment").gl
 
 
 def jobs(name: str) -> int:
-    """How many jobs an experiment sweeps; what it stands on may sweep, too."""
+    """How many jobs an experiment sweeps; the one that it stands on may sweep, too."""
     config = OmegaConf.load(FILES[name])
-    assert OmegaConf.is_dict(config)
-    below = [str(part) for part in config.defaults if isinstance(part, str) and part != "_self_"]
+    below = [part for part in OmegaConf.select(config, "defaults") if part in FILES]
     swept: dict[str, str] = {}
     for part in [*below, name]:
-        swept |= OmegaConf.to_container(OmegaConf.load(FILES[part])).get("hydra", {}).get("sweeper", {}).get("params", {})
-    return len(list(itertools.product(*(str(values).split(",") for values in swept.values()))))
+        swept |= OmegaConf.select(OmegaConf.load(FILES[part]), "hydra.sweeper.params", default={})
+    return math.prod(len(str(values).split(",")) for values in swept.values())
 
 
 def reviews(folder: Path) -> Path:
