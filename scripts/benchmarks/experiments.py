@@ -62,7 +62,7 @@ EXPERIMENTS = {
     "memorisation": Experiment(capacity.memorisation),
     "grokking": Experiment(grokking.grokking, NotebookStudy.plot_curves),
     "imdb_network_size": Experiment(imdb.network_size, NotebookStudy.plot_curves, imdb=True, first=_WITHOUT_512),
-    "imdb_regularisation": Experiment(imdb.regularisation, NotebookStudy.plot_curves, imdb=True),
+    "imdb_regularisation": Experiment(imdb.regularisation, imdb=True),
 }
 IMDB_SECONDS = 300  # on two idle cores, for 4 and 16 units, with decay and dropout; without 512 units
 
