@@ -127,6 +127,16 @@ def test_dropout_makes_lines_and_not_sizes(tmp_path: Path) -> None:
     assert not has_capacity(study)
 
 
+def test_a_key_of_the_data_that_sets_the_number_of_inputs_is_a_size(tmp_path: Path) -> None:
+    files = make_study(tmp_path)
+    for degree, width in ((1, 4), (2, 16), (3, 64)):
+        config = configuration(width, 0.0)
+        config["data"]["degree"] = degree
+        add_run(files.run(f"d{degree}"), config, Onset("not_reached", best_epoch=9), losses(9))
+    lines = capacity_lines(load_study(files.directory))
+    assert {label: [point.parameters for point in line] for label, line in lines.items()} == {"": [40, 160, 640]}
+
+
 def test_capacity_labels_widths(tmp_path: Path) -> None:
     study = load_study(make_sweep(tmp_path).directory)
     with house_style():

@@ -16,6 +16,7 @@ from overfit_lab.report.page import Page, compare, page_content
 from overfit_lab.report.page.answer import answer
 from overfit_lab.report.page.comparison import MANY, MOST_COMPARED, Comparison, without_place
 from overfit_lab.report.page.curves import MOST_POINTS, page_curves, thin
+from overfit_lab.report.page.provenance import provenance
 from overfit_lab.report.shuffles import shuffles
 from overfit_lab.study import Study, load_study
 from overfit_lab.study.ledger import read_ledger
@@ -398,6 +399,15 @@ def test_what_was_run(sweep: Page) -> None:
     assert known["seeds"] == ["0"]
     assert known["rows"] == ["100 with 3 inputs and 1 output"]
     assert known["training time"] == ["4 s in all, summed over runs"]
+
+
+def test_the_bayes_risk_is_told_where_it_is_known(tmp_path: Path) -> None:
+    study = load_study(make_study(tmp_path).directory)
+    assert "Bayes risk" not in {fact.name for fact in provenance(study)}
+    source = study.record.source.model_copy(update={"bayes_risk": 0.25})
+    known = Study(study.files, study.record.model_copy(update={"source": source}), (), (), ())
+    (told,) = [fact.values for fact in provenance(known) if fact.name == "Bayes risk"]
+    assert told == ["0.25, the lowest validation loss that can be expected"]
 
 
 @pytest.mark.parametrize("place", ["a", ".", "/b/a"])
