@@ -34,7 +34,7 @@ from overfit_lab.launch.supervise import StopFlag, heeding_signals
 from overfit_lab.plan import Plan
 from overfit_lab.records import CohortFiles
 
-GRACE_SECONDS = 20.0
+GRACE_SECONDS = 10.0
 """How long processes that are told to stop may take to the next batch boundary."""
 
 # How often to look whether others are done with a cohort.

@@ -115,7 +115,7 @@ def _wait_for_the_end_of(processes: list[psutil.Process]) -> None:
         except psutil.NoSuchProcess:
             return True
 
-    _wait_for(lambda: all(map(gone, processes)), f"the end of {processes}", seconds=10)
+    _wait_for(lambda: all(map(gone, processes)), f"the end of {processes}", seconds=30)
 
 
 def _first_epochs(files: RunFiles) -> list[int]:
@@ -320,8 +320,7 @@ def test_a_command_goes_on_with_what_another_one_was_training(launch: Launch, tm
     second = launch(tmp_path, *words)
     assert second.stderr is not None
     line, who = second.stderr.readline().decode(), _training(tmp_path, least=0)[0].place
-    assert line == f"overfit-lab: 1 run is being trained by another command ({who}); waiting for it
-"
+    assert line == f"overfit-lab: 1 run is being trained by another command ({who}); waiting for it\n"
     first.kill()
     first.communicate()
     second.communicate(timeout=240)
