@@ -40,6 +40,8 @@ Compose = Callable[..., Config]
         (["model=resnet", "+model.depth=3"], "model.depth=3: there is no such key"),
         (["model=transformer", "model.heads=3"], "model.heads=3: must divide model.embedding=32"),
         (["model=random_features", "model.features=0"], "model.features=0: must be greater than or equal to 1"),
+        (["model=linear", "model.bias=1"], "model.bias=1: must be a valid boolean"),
+        (["model=linear", "model.initial=ones"], "model.initial=ones: must be 'random' or 'zero'"),
         (["penalty.alpha=-0.1"], "penalty.alpha=-0.1: must be greater than or equal to 0"),
         (["penalty.alpha=inf"], "penalty.alpha=inf: must be a finite number"),
         (["penalty=elastic_net", "penalty.l1_ratio=2"], "penalty.l1_ratio=2: must be less than or equal to 1"),

@@ -119,7 +119,8 @@ def _is_size(runs: Sequence[RunRecord], key: str) -> bool:
     sizes: dict[Any, set[int]] = {}
     for run in runs:
         sizes.setdefault(configured(run.config, key), set()).add(run.parameters)
-    return key.startswith("model.") and len({frozenset(seen) for seen in sizes.values()}) > 1
+    # How the rows are prepared may set the number of inputs.
+    return key.startswith(("model.", "data.")) and len({frozenset(seen) for seen in sizes.values()}) > 1
 
 
 def _point(parameters: int, runs: Sequence[RunRecord]) -> Point:

@@ -84,7 +84,8 @@ def _mean_squared_error(logits: Tensor, targets: Tensor) -> Parts:
 def _one_hot_mean_squared_error(logits: Tensor, targets: Tensor) -> Parts:
     """Against 1 for the target's class and 0 for the others, as the mean over outputs; targets are class indices."""
     index = targets.expand(logits.shape[:-1]).unsqueeze(-1)
-    error = logits.scatter_add(-1, index, -torch.ones_like(index, dtype=logits.dtype))
+    # A clone is laid out as the logits; what scatter_add makes by itself is not.
+    error = logits.clone().scatter_add_(-1, index, -torch.ones_like(index, dtype=logits.dtype))
     return error.square().mean(-1), lambda: error.mul_(2 / logits.shape[-1])
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 import torch
 from sklearn.feature_extraction.text import CountVectorizer
+from torch import nn
 
 from overfit_lab import plan
 from overfit_lab.config import conf_directory, parse
@@ -63,9 +65,7 @@ def test_the_published_test_half_is_opened_by_finalize_alone(tmp_path: Path) -> 
         y,
         Fold(0, -1, np.arange(80), np.arange(80, 120)),
         plain_loop.binary,
-        lambda weights, others: torch.optim.RMSprop(
-            [{"params": weights, "weight_decay": 0.01}, {"params": others}], lr=0.001, alpha=0.99
-        ),
+        _rmsprop,
         seed=0,
         epochs=final.selection.epoch,
         steps=5,
@@ -118,8 +118,14 @@ def test_the_decay_of_the_experiment_is_on_the_hidden_layers() -> None:
     assert [name for name in names if "weight" in name] == ["0.weight", "3.weight", "6.weight"]
 
 
-def _drop(folder: Path, name: str, column: str) -> None:
-    pl.read_parquet(folder / name).drop(column).write_parquet(folder / name)
+def _rmsprop(weights: list[nn.Parameter], others: list[nn.Parameter]) -> torch.optim.Optimizer:
+    groups: list[dict[str, Any]] = [{"params": weights, "weight_decay": 0.01}, {"params": others}]
+    return torch.optim.RMSprop(groups, lr=0.001, alpha=0.99)
+
+
+def _drop(folder: Path, column: str, *names: str) -> None:
+    for name in names or (TRAIN, TEST):
+        pl.read_parquet(folder / name).drop(column).write_parquet(folder / name)
 
 
 def _set(folder: Path, column: str, value: object) -> None:
@@ -159,14 +165,14 @@ def _remove(folder: Path) -> None:
     [
         (lambda folder: None, ("data.path=nowhere/imdb",), "data.path=nowhere/imdb: there is no such folder"),
         (_remove, (), "holds no parquet files"),
-        (lambda folder: _drop(folder, TRAIN, "text"), (), "data.path=imdb: its splits do not fit together"),
+        (lambda folder: _drop(folder, "text", TRAIN), (), "data.path=imdb: its splits do not fit together"),
         (
-            lambda folder: (_drop(folder, TRAIN, "text"), _drop(folder, TEST, "text")),
+            lambda folder: _drop(folder, "text"),
             (),
             "data.inputs=text: imdb has no such column; allowed are label",
         ),
         (
-            lambda folder: (_drop(folder, TRAIN, "label"), _drop(folder, TEST, "label")),
+            lambda folder: _drop(folder, "label"),
             (),
             "data.target=label: imdb has no",
         ),

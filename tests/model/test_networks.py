@@ -1,6 +1,6 @@
 import math
 from collections.abc import Callable
-from typing import get_args
+from typing import Literal, get_args
 
 import numpy as np
 import pytest
@@ -50,6 +50,15 @@ def test_parameters_of_an_mlp(inputs: int, outputs: int, width: int, depth: int,
 @pytest.mark.parametrize(("inputs", "outputs", "by_hand"), [(30, 1, 31), (64, 10, 650), (3, 3, 12)])
 def test_parameters_of_a_linear_map(inputs: int, outputs: int, by_hand: int) -> None:
     assert count_parameters(Linear(inputs, outputs)) == by_hand
+
+
+@pytest.mark.parametrize(("bias", "by_hand"), [(True, 15), (False, 12)])
+@pytest.mark.parametrize("initial", ["random", "zero"])
+def test_a_linear_map_from_zero_or_without_bias(bias: bool, by_hand: int, initial: Literal["random", "zero"]) -> None:
+    network = Linear(4, 3, bias=bias, initial=initial)
+    assert count_parameters(network) == by_hand
+    for parameter in network.parameters():
+        assert bool((parameter == 0).all()) == (initial == "zero")
 
 
 def test_linear_is_an_affine_map() -> None:

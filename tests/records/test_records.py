@@ -180,6 +180,15 @@ def test_a_study_takes_no_other_source_or_split(tmp_path: Path) -> None:
         assert message in str(caught.value)
 
 
+def test_a_study_takes_the_same_rows_prepared_in_another_way() -> None:
+    source = SourceRecord(
+        name="words", problem="binary", rows=9, features=100, outputs=1, fingerprint="a", bayes_risk=0.1
+    )
+    assert source.has_rows_of(source.model_copy(update={"features": 5}))
+    for changed in ({"fingerprint": "b"}, {"name": "other"}, {"rows": 8}, {"bayes_risk": None}):
+        assert not source.has_rows_of(source.model_copy(update=changed))
+
+
 def test_a_directory_without_study_json_is_no_study(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is not a study"):
         StudyFiles(tmp_path).load()

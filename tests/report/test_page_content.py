@@ -16,6 +16,7 @@ from overfit_lab.report.page import Page, compare, page_content
 from overfit_lab.report.page.answer import answer
 from overfit_lab.report.page.comparison import MANY, MOST_COMPARED, Comparison, without_place
 from overfit_lab.report.page.curves import MOST_POINTS, page_curves, thin
+from overfit_lab.report.page.provenance import provenance
 from overfit_lab.report.shuffles import shuffles
 from overfit_lab.study import Study, load_study
 from overfit_lab.study.ledger import read_ledger
@@ -219,9 +220,19 @@ def test_curves_are_the_means_with_four_digits_and_their_band(tmp_path: Path) ->
     assert shown.val == [0.2117, 0.6, None]
     assert shown.train == [0.1059, 0.3, None]
     assert shown.val_band == [[0.1235, 0.5, 0.1], [0.3, 0.7, 0.1]]
+    assert shown.val_clean == []
     # From a tenth of the lowest mean on; the losses below it would flatten the rest.
     assert shown.span == (0.05, 0.7)
     assert shown.log
+
+
+def test_the_curve_against_the_right_labels_is_a_mean_and_is_in_sight(tmp_path: Path) -> None:
+    run = add_run(make_study(tmp_path).run("one"), configuration(4, 0.0), overfit(5), losses(5))
+    val = np.array([[0.5, 0.6, 0.7], [0.7, 0.8, 0.9]])
+    curves = LossCurves(np.array([0, 5, 10]), val, val, np.zeros(2, dtype=np.int64), val_clean=val / 4)
+    shown = page_curves(run, curves)
+    assert shown.val_clean == [0.15, 0.175, 0.2]
+    assert shown.span == (0.125, 0.9)
 
 
 def test_the_validation_curve_names_its_sides(tmp_path: Path) -> None:
@@ -388,6 +399,15 @@ def test_what_was_run(sweep: Page) -> None:
     assert known["seeds"] == ["0"]
     assert known["rows"] == ["100 with 3 inputs and 1 output"]
     assert known["training time"] == ["4 s in all, summed over runs"]
+
+
+def test_the_bayes_risk_is_told_where_it_is_known(tmp_path: Path) -> None:
+    study = load_study(make_study(tmp_path).directory)
+    assert "Bayes risk" not in {fact.name for fact in provenance(study)}
+    source = study.record.source.model_copy(update={"bayes_risk": 0.25})
+    known = Study(study.files, study.record.model_copy(update={"source": source}), (), (), ())
+    (told,) = [fact.values for fact in provenance(known) if fact.name == "Bayes risk"]
+    assert told == ["0.25, the lowest validation loss that can be expected"]
 
 
 @pytest.mark.parametrize("place", ["a", ".", "/b/a"])

@@ -16,6 +16,7 @@ from overfit_lab.task.losses import (
     binary_cross_entropy,
     categorical_cross_entropy,
     mean_squared_error,
+    one_hot_mean_squared_error,
     sigmoid_mean_squared_error,
 )
 
@@ -42,6 +43,10 @@ def squared_row(z: Array, t: Array) -> float:
     return float(sum((a - b) ** 2 for a, b in zip(z, t, strict=True))) / len(z)
 
 
+def one_hot_squared_row(z: Array, t: Array) -> float:
+    return squared_row(z, np.eye(len(z))[int(t)])
+
+
 def sigmoid_squared_row(z: Array, t: Array) -> float:
     return squared_row(np.array([sigmoid(a) for a in z]), t)
 
@@ -52,6 +57,11 @@ CASES: dict[str, tuple[Loss, Callable[[Array, Array], float], Callable[[tuple[in
     "binary, soft": (binary_cross_entropy, binary_row, lambda shape: RNG.uniform(size=shape)),
     "categorical": (categorical_cross_entropy, categorical_row, lambda shape: RNG.integers(0, 4, shape[:-1])),
     "squared": (mean_squared_error, squared_row, lambda shape: RNG.normal(size=shape)),
+    "one-hot, squared": (
+        one_hot_mean_squared_error,
+        one_hot_squared_row,
+        lambda shape: RNG.integers(0, 4, shape[:-1]),
+    ),
     "sigmoid, squared": (sigmoid_mean_squared_error, sigmoid_squared_row, lambda shape: RNG.uniform(size=shape)),
 }
 
@@ -163,6 +173,7 @@ FORMULAS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "binary, soft": binary_formula,
     "categorical": categorical_formula,
     "squared": lambda z, t: ((z - t) ** 2).mean(-1),
+    "one-hot, squared": lambda z, t: (z - F.one_hot(t, 4)).square().mean(-1),
     "sigmoid, squared": lambda z, t: ((z.sigmoid() - t) ** 2).mean(-1),
 }
 

@@ -47,6 +47,13 @@ def test_table_of_problem_types(
     np.testing.assert_allclose(found, predictions, rtol=1e-12)
 
 
+def test_classes_as_values_have_their_predictions_in_the_logits() -> None:
+    task = make_task(config(loss="mean_squared_error"), "multiclass")
+    logits = torch.tensor(LOGITS)
+    assert task.activation(logits) is logits
+    assert task.metrics == ("accuracy", "f1")
+
+
 def test_table_is_complete() -> None:
     assert set(TABLE) == set(get_args(Problem))
     assert {loss for row in TABLE.values() for loss in row.losses} == set(get_args(LossName))
@@ -62,6 +69,7 @@ def test_table_is_complete() -> None:
         ("unit_regression", "mean_squared_error", ONE_HOT, "squares of the sigmoid"),
         ("regression", "auto", ONE_HOT, "squares"),
         ("multiclass", "auto", torch.tensor([2, 0]), "softmax"),
+        ("multiclass", "mean_squared_error", torch.tensor([2, 0]), "squares from one-hot"),
     ],
 )
 def test_loss_of_each_problem_type(problem: Problem, loss: str, targets: torch.Tensor, by_hand: str) -> None:
@@ -70,6 +78,10 @@ def test_loss_of_each_problem_type(problem: Problem, loss: str, targets: torch.T
     expected = {
         "cross-entropy": [-sum(math.log(p if t else 1 - p) for p, t in row) / 3 for row in pairs],
         "squares of the sigmoid": [sum((p - t) ** 2 for p, t in row) / 3 for row in pairs],
+        "squares from one-hot": [
+            sum((z - (place == label)) ** 2 for place, z in enumerate(row)) / 3
+            for row, label in zip(LOGITS, (2, 0), strict=True)
+        ],
         "squares": [sum((p - t) ** 2 for p, t in row) / 3 for row in raw],
         "softmax": [-math.log(SOFTMAX[0][2]), -math.log(SOFTMAX[1][0])],
     }[by_hand]
@@ -108,9 +120,9 @@ def test_metrics_on_request(problem: Problem, asked: list[str], given: tuple[str
         (config("multilabel"), "multiclass", r"^task=multilabel: the source is multiclass"),
         (config("unit_regression"), "regression", r"^task=unit_regression: the source is regression"),
         (
-            config(loss="mean_squared_error"),
+            config(loss="binary_cross_entropy"),
             "multiclass",
-            r"^task\.loss=mean_squared_error: multiclass allows categorical_cross_entropy$",
+            r"^task\.loss=binary_cross_entropy: multiclass allows categorical_cross_entropy, mean_squared_error$",
         ),
         (
             config(loss="binary_cross_entropy"),

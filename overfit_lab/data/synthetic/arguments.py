@@ -20,7 +20,7 @@ def checked(function: Callable[Arguments, Result]) -> Callable[Arguments, Result
     Raises:
         UserError: When the function is called, with the first of them that is missing, unknown or not allowed.
     """
-    call = validate_call(function, config=ConfigDict(strict=True, arbitrary_types_allowed=True))
+    call: Callable[Arguments, Result] = validate_call(config=ConfigDict(strict=True))(function)
 
     @functools.wraps(function)
     def checking(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:

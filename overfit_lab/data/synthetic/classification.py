@@ -7,7 +7,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from overfit_lab.config import Count, Seed
+from overfit_lab.config import Count, Problem, Seed
 from overfit_lab.data.source import Source
 from overfit_lab.data.synthetic.arguments import checked
 from overfit_lab.seeding import numpy_generator
@@ -30,7 +30,7 @@ def random_labels(*, rows: Several, features: Count, classes: Several, seed: See
     """
     x = numpy_generator("random_labels", seed, "x").normal(size=(rows, features))
     y = numpy_generator("random_labels", seed, "y").permutation(np.arange(rows) % classes)
-    problem = "binary" if classes == 2 else "multiclass"
+    problem: Problem = "binary" if classes == 2 else "multiclass"
     return Source("random_labels", problem, x, y, bayes_risk=float(np.log(classes)))
 
 

@@ -63,8 +63,8 @@ def mnist1d(*, rows: Annotated[int, Field(ge=20)], seed: Seed) -> Source:
 
 def templates() -> NDArray[np.float64]:
     """Normalise the strokes: deviation 1/6, and the first place at height 0. `10 x 12`."""
-    deviation = DIGITS.std(axis=1, keepdims=True)
-    return (DIGITS - DIGITS[:, :1]) / deviation / 6
+    strokes: NDArray[np.float64] = (DIGITS - DIGITS[:, :1]) / DIGITS.std(axis=1, keepdims=True) / 6
+    return strokes
 
 
 def _draw(stroke: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:

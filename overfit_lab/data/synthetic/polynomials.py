@@ -52,7 +52,7 @@ class OrthogonalPolynomials:
         """Make them orthogonal on `rows x 1`; those of a degree that the rows cannot tell from lower ones are 0."""
         low, high = float(train.min()), float(train.max())
         fitted = FittedPolynomials(low, high, np.empty((0, 0)))
-        r = np.linalg.qr(fitted.legendre(train, self.features), mode="r")
+        r = np.linalg.qr(fitted.legendre(train, self.features)).R
         small = np.abs(np.diag(r)) <= 1e-12 * np.abs(r[0, 0])
         rank = int(small.argmax()) if small.any() else len(r)
         inverse = np.zeros((self.features + 1, self.features + 1))
@@ -83,4 +83,4 @@ class FittedPolynomials:
         """Evaluate Legendre's polynomials at `rows x 1`: `rows x degree + 1`."""
         width = self.high - self.low
         moved = (2 * rows[:, 0] - self.low - self.high) / (width if width > 0 else 1.0)
-        return legvander(moved, degree)
+        return np.asarray(legvander(moved, degree), dtype=np.float64)

@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from overfit_lab.report.notebook import NotebookStudy
 from scripts.benchmarks.outcomes.check import TOLERANCE, Check, Run, runs_of, within
 from scripts.benchmarks.outcomes.truth import Vector, descend, measured_excess, ridge, truth_of
 
 BEST_ALPHA = 0.25  # 2 p sigma^2 / (n |w|^2) with 30 features, 60 rows, noise 1 and |w|^2 = 4
-MOST = 1.6862  # the maximum over x of the squared ratio of 1 - exp(-x) to x / (1 + x), and of what is left of a bias
+MOST = 1.6862  # the largest ((1 - exp(-x)) (1 + x) / x)^2 over x > 0 [Ali, Kolter, Tibshirani 2019, theorem 1]
 
 
 def ridge_optimum(studies: Sequence[NotebookStudy]) -> list[Check]:
@@ -17,8 +18,8 @@ def ridge_optimum(studies: Sequence[NotebookStudy]) -> list[Check]:
     alphas, exact, measured = [], [], []
     for alpha, runs in runs_of(studies, "penalty.alpha").items():
         alphas.append(alpha)
-        exact.append(np.mean([_ridge_risks(run, alpha) for run in runs]))
-        measured.append(np.mean([_horizon(run) for run in runs]))
+        exact.append(float(np.mean([_ridge_risks(run, alpha) for run in runs])))
+        measured.append(float(np.mean([_horizon(run) for run in runs])))
     best, of_exact = (_lowest(alphas, values) for values in (measured, exact))
     return [
         within("excess risk at each alpha", exact, measured, [f"alpha {alpha:g}" for alpha in alphas]),
@@ -77,7 +78,7 @@ def early_stopping(studies: Sequence[NotebookStudy]) -> list[Check]:
     ]
 
 
-def _descent_risks(run: Run, lr: float, steps: np.typing.NDArray[np.int64]) -> Vector:
+def _descent_risks(run: Run, lr: float, steps: NDArray[np.int64]) -> Vector:
     """The exact risk of gradient descent, `fits x steps`."""
     truth = truth_of(run)
     return np.array([[truth.excess(w) for w in descend(fold, lr, steps)] for fold in truth.folds])
@@ -126,7 +127,7 @@ def _turns(risk: Vector) -> tuple[int, int, int]:
     return first, peak, end
 
 
-def _limit(run: Run, lr: float, epochs: np.typing.NDArray[np.int64]) -> Vector:
+def _limit(run: Run, lr: float, epochs: NDArray[np.int64]) -> Vector:
     """The risk where the sample's covariance is the population's [Heckel & Yilmaz 2021, theorem 1]."""
     data = run.record.config["data"]
     rows, noise = data["train_size"], data["noise"]

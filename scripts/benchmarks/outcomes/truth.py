@@ -74,13 +74,16 @@ def measured_excess(truth: Truth, values: Vector) -> Vector:
         truth: of the run.
         values: `fits x epochs`.
     """
-    return values - np.array([fold.noise for fold in truth.folds])[:, None]
+    noise = np.array([fold.noise for fold in truth.folds])
+    excess: Vector = values - noise[:, None]
+    return excess
 
 
 def ridge(fold: Fold, alpha: float) -> Vector:
     """The minimum of the mean squared error plus alpha / 2 |w|^2."""
     n, p = fold.x.shape
-    return np.linalg.solve(2 * fold.x.T @ fold.x / n + alpha * np.eye(p), 2 * fold.x.T @ fold.y / n)
+    w: Vector = np.linalg.solve(2 * fold.x.T @ fold.x / n + alpha * np.eye(p), 2 * fold.x.T @ fold.y / n)
+    return w
 
 
 def descend(fold: Fold, lr: float, steps: NDArray[np.int64]) -> Vector:
@@ -91,4 +94,5 @@ def descend(fold: Fold, lr: float, steps: NDArray[np.int64]) -> Vector:
     n = len(fold.x)
     h, vectors = np.linalg.eigh(2 * fold.x.T @ fold.x / n)
     target = vectors.T @ (2 * fold.x.T @ fold.y / n) / h
-    return ((1 - (1 - lr * h) ** steps[:, None]) * target) @ vectors.T
+    w: Vector = ((1 - (1 - lr * h) ** steps[:, None]) * target) @ vectors.T
+    return w
