@@ -22,10 +22,11 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import psutil
+from pydantic import TypeAdapter, ValidationError
 
 BEAT_SECONDS = 10.0
 STALE_SECONDS = 60.0
@@ -239,7 +240,8 @@ def _encode(owner: Owner) -> bytes:
     return json.dumps(asdict(owner)).encode().ljust(_SIZE)
 
 
-_FIELDS = {field.name for field in fields(Owner)}
+# Strict: what only looks like an owner is none.
+_OWNER = TypeAdapter(Owner)
 
 
 def _read(file: Path) -> Owner | None:
@@ -247,11 +249,10 @@ def _read(file: Path) -> Owner | None:
     # It may be read while it is overwritten.
     for _ in range(3):
         try:
-            values = json.loads(file.read_bytes())
-            return Owner(**{name: value for name, value in values.items() if name in _FIELDS})
+            return _OWNER.validate_json(file.read_bytes(), strict=True)
         except OSError:
             return None
-        except (ValueError, TypeError, AttributeError):
+        except ValidationError:
             time.sleep(0.01)
     return None
 
@@ -259,13 +260,19 @@ def _read(file: Path) -> Owner | None:
 def _age(file: Path) -> float:
     """Seconds since a file was kept fresh, by the clock of the file system: those of machines differ."""
     try:
-        with tempfile.TemporaryFile(dir=file.parent) as probe, file.open("rb") as opened:
-            probe.write(b"now")
-            probe.flush()
-            # Opened, as NFS looks a file's times up anew only then.
-            return os.fstat(probe.fileno()).st_mtime - os.fstat(opened.fileno()).st_mtime
+        # Opened, as NFS looks a file's times up anew only then.
+        with file.open("rb") as opened:
+            fresh = os.fstat(opened.fileno()).st_mtime
     except FileNotFoundError:
         return STALE_SECONDS
+    try:
+        with tempfile.TemporaryFile(dir=file.parent) as probe:
+            probe.write(b"now")
+            probe.flush()
+            return os.fstat(probe.fileno()).st_mtime - fresh
+    except OSError:
+        # Whoever may only look has no better clock than his own.
+        return time.time() - fresh
 
 
 def _me(job: str | None) -> Owner:
@@ -292,7 +299,7 @@ def _is_running(owner: Owner) -> bool:
     try:
         process = psutil.Process(owner.process)
         return process.status() != psutil.STATUS_ZOMBIE and _born(owner.process) == owner.born
-    except (psutil.Error, OSError):
+    except (psutil.Error, OSError, ValueError):
         return False
 
 

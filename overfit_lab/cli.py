@@ -261,7 +261,7 @@ def _status(path: Path, *, watch: bool) -> int:
         while True:
             unknown = None
             try:
-                jobs = queued(record.job for record in files.cohorts.load_all().values() if record.job is not None)
+                jobs = queued(files.cohorts.jobs())
             except UserError as error:
                 jobs, unknown = {}, str(error)
             status = study_status(files, jobs)

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 
 from overfit_lab.cohort import Cohort
 from overfit_lab.config import Config
 from overfit_lab.data.development import Stream
 from overfit_lab.plan import Plan
-from overfit_lab.records import SCHEMA_VERSION, CohortRecord
 from overfit_lab.train import Trained, train_cohort
+from overfit_lab.training.checkpoint import load, save
 from overfit_lab.training.history import History
 from tests.launch.plans import grid, ids
 
@@ -127,54 +125,6 @@ def test_a_single_run_is_cut_into_parts_where_that_helps(config: Configure) -> N
     assert [len(part) for part in quarter.parts] == [2, 2, 1]
 
 
-def test_what_is_written_down_while_it_trains(
-    config: Configure, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    plans = grid(small(config), penalty__alpha=[0.0, 1.0], seed=[0, 1])
-    first, second = Cohort(tuple(plans[:2]), 3), Cohort(tuple(plans[2:]))
-    study = first.study
-    assert study.begun() == []
-    first.begin()
-    second.begin()
-    second.begin()
-    expected = [
-        CohortRecord(schema_version=SCHEMA_VERSION, runs=ids(plans[:2]), max_fits=3),
-        CohortRecord(schema_version=SCHEMA_VERSION, runs=ids(plans[2:]), max_fits=None),
-    ]
-    assert sorted(study.begun(), key=lambda record: record.max_fits or 9) == expected
-
-    # One is damaged: named, set aside, and the other is not touched.
-    (study.cohorts / f"{first.name}.json").write_text("{")
-    assert study.begun() == expected[1:]
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("overfit-lab: ")
-    assert f"{first.name}.json is damaged" in line
-    assert line.endswith(f"set aside as {first.name}.damaged")
-    assert (study.cohorts / f"{first.name}.damaged").read_text() == "{"
-    assert study.begun() == expected[1:]
-    assert capsys.readouterr().err == ""
-
-    # Its checkpoints go with a cohort, those of others stay; the folder goes with the last one.
-    for cohort in (first, second):
-        study.checkpoint(cohort.name, 0).write_bytes(b"")
-        study.checkpoint(cohort.name, 12).write_bytes(b"")
-    first.begin()
-    first.end()
-    assert {path.name.partition(".")[0] for path in study.cohorts.iterdir()} == {second.name}
-    assert len(list(study.cohorts.iterdir())) == 3
-    second.end()
-    assert not study.cohorts.exists()
-    second.end()
-
-
-def test_what_was_half_written_goes_too(config: Configure) -> None:
-    cohort = Cohort(tuple(grid(small(config), seed=[0])))
-    cohort.begin()
-    (cohort.study.cohorts / f".{cohort.name}.0.ckpt.12345.partial").write_bytes(b"half")
-    cohort.end()
-    assert not cohort.study.cohorts.exists()
-
-
 Heard = list[tuple[int, NDArray[np.float64]]]
 
 
@@ -186,7 +136,7 @@ def trained(plans: Sequence[Plan], max_fits: int | None) -> tuple[Trained, Heard
 
     cohort = Cohort(tuple(plans), max_fits)
     result = train_cohort(cohort, [listen])
-    cohort.end()
+    cohort.study.cohorts.end(cohort.name)
     return result, heard
 
 
@@ -220,16 +170,17 @@ def test_parts_that_are_done_are_not_trained_again(config: Configure) -> None:
     plans = grid(small(config), seed=[0, 1])
     cohort = Cohort(tuple(plans), 2)
     first = train_cohort(cohort)
-    checkpoints = [cohort.study.checkpoint(cohort.name, part) for part in range(3)]
+    checkpoints = [cohort.study.cohorts.checkpoint(cohort.name, part) for part in range(3)]
     assert all(path.exists() for path in checkpoints)
     checkpoints[2].unlink()
     # What the first part holds now is its own checkpoint's, not what training would give.
-    state = torch.load(checkpoints[0], weights_only=True)
+    state = load(checkpoints[0], first.modules[0].state())
+    assert state is not None
     state["history"]["curves"]["val/loss"][1] = 77.0
-    torch.save(state, checkpoints[0])
+    save(checkpoints[0], state)
     again = train_cohort(cohort)
     assert (again.history.curve("val", "loss")[:2, :, 1] == 77.0).all()
     ours, theirs = (t.history.curve("val", "loss")[2:] for t in (again, first))
     assert np.array_equal(ours, theirs)
-    cohort.end()
-    assert not cohort.study.cohorts.exists()
+    cohort.study.cohorts.end(cohort.name)
+    assert not cohort.study.cohorts.directory.exists()

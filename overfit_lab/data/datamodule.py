@@ -134,13 +134,17 @@ class CohortDataModule(L.LightningDataModule):
         # Class indices are neither scaled nor of a floating-point type.
         indices = rows.problem == "multiclass"
         dtype = np.float64 if self._dtype == torch.float64 else np.float32
-        return [
-            (
-                fitted.inputs.apply(rows.x).astype(dtype, copy=False),
-                torch.from_numpy(rows.y) if indices else torch.from_numpy(fitted.targets.apply(rows.y)).to(self._dtype),
-            )
-            for fitted in self._fitted
-        ]
+        # What is too large for the type becomes infinite, and the fit diverges.
+        with np.errstate(over="ignore"):
+            return [
+                (
+                    fitted.inputs.apply(rows.x).astype(dtype, copy=False),
+                    torch.from_numpy(rows.y)
+                    if indices
+                    else torch.from_numpy(fitted.targets.apply(rows.y)).to(self._dtype),
+                )
+                for fitted in self._fitted
+            ]
 
     def _clean(self, rows: DevelopmentRows) -> Tensor | None:
         """Make a tensor of the right labels, which are never scaled."""

@@ -48,7 +48,7 @@ def load_hub(config: HubData, asked: Problem | None) -> Source:
             raise UserError(
                 f"data.validate_on_test=true: {config.path} has no test rows with targets; allowed is false"
             )
-        val, said = test, [*said, "which are validated on"]
+        val = test
     return source_of_frame(config, frame, asked, official_test=test, official_val=val, folder=splits.folder, said=said)
 
 
@@ -72,7 +72,7 @@ def _join(splits: Splits, config: HubData) -> tuple[pl.DataFrame, np.ndarray | N
     development = sum(map(len, parts))
     if test is not None:
         parts.append(test)
-        said.append(f"{len(test)} rows of test are the test rows")
+        said.append(f"{len(test)} rows of test are {'validated on' if config.validate_on_test else 'the test rows'}")
     try:
         joined = pl.concat(parts)
     except pl.exceptions.PolarsError as error:

@@ -79,7 +79,9 @@ def follow(
                 again, error = deaths.after_death(cohort, out_of_memory=place.out_of_memory(cohort))
                 if not again:
                     error = type(error)(f"{error}; {what}")
-                    yield Finished(cohort, [fail(plan, overrides[plan.run_id], error) for plan in cohort.missing])
+                    yield Finished(
+                        cohort, [fail(plan, overrides.get(plan.run_id, ()), error) for plan in cohort.missing]
+                    )
                 else:
                     print(f"overfit-lab: {what}; it goes on from its checkpoint", file=sys.stderr)
             for successor in again:

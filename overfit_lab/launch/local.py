@@ -19,14 +19,15 @@ class LocalPlace:
 
     Args:
         study: The study that the cohorts belong to.
+        token: The sweep's.
         workers: How many processes train at the same time.
         devices: The GPUs, one for each process in turn; none for the CPU.
     """
 
     patience = 2.0
 
-    def __init__(self, study: StudyFiles, workers: int, devices: Sequence[str]) -> None:
-        self.study, self.workers, self.devices = study, workers, devices
+    def __init__(self, study: StudyFiles, token: str, workers: int, devices: Sequence[str]) -> None:
+        self.study, self.token, self.workers, self.devices = study, token, workers, devices
         self._processes: list[tuple[subprocess.Popen[bytes], Path]] = []
 
     def start(self, cohorts: Sequence[Cohort]) -> None:
@@ -39,7 +40,8 @@ class LocalPlace:
             environment = dict(os.environ)
             if self.devices:
                 environment["CUDA_VISIBLE_DEVICES"] = self.devices[len(self._processes) % len(self.devices)]
-            arguments = [Path.cwd(), self.study.cohorts.directory, *names]
+            token = f"{self.token}-{len(self._processes) + 1}"
+            arguments = [Path.cwd(), self.study.cohorts.directory, token, *names]
             with log.open("wb") as output:
                 process = subprocess.Popen(
                     [sys.executable, "-m", "overfit_lab.launch.task", *map(str, arguments)],

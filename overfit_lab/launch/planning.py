@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
 
 from overfit_lab.claim import exclusively
 from overfit_lab.cohort import Cohort, cohort_of
@@ -41,6 +41,7 @@ def write_down(
     """
     study = plans[0].study
     asked = {plan.run_id: plan for plan in plans}
+    told = {"command": command, "folder": str(Path.cwd()), "sweep": sweep}
     study.directory.mkdir(parents=True, exist_ok=True)
     with exclusively(study.planning):
         cohorts: list[Cohort] = []
@@ -54,13 +55,18 @@ def write_down(
                     study.cohorts.end(name)
                 else:
                     cohorts.append(cohort)
+                    if not record.configs:
+                        # An older version wrote the runs down alone.
+                        study.cohorts.save(name, cohort.record(overrides, **told, threads=record.threads))
+                    elif not study.cohorts.is_in_hands(name, record, living_jobs):
+                        # From now on it is in the hands of this command, before it comes to it.
+                        study.cohorts.save(name, record.model_copy(update={"sweep": sweep}))
         taken = {plan.run_id for cohort in cohorts for plan in cohort.plans}
         fresh = [plan for plan in plans if plan.run_id not in taken and not plan.files.record.is_file()]
         formed = form(fresh) if fresh else []
         count = len(cohorts) + len(formed)
         for cohort in formed:
-            told = {"command": command, "folder": os.getcwd(), "sweep": sweep, "threads": threads(cohort, count)}  # noqa: PTH109
-            study.cohorts.save(cohort.name, cohort.record(overrides, **told))
+            study.cohorts.save(cohort.name, cohort.record(overrides, **told, threads=threads(cohort, count)))
     return cohorts + formed
 
 

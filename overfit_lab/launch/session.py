@@ -303,7 +303,7 @@ class _Training:
         if isinstance(self.settings, SlurmSettings):
             gpu = any(plan.config.trainer.accelerator == "cuda" for plan in self.plans)
             return SlurmPlace(self.study, self.settings, gpu=gpu)
-        return LocalPlace(self.study, self.machine.workers, self.devices)
+        return LocalPlace(self.study, self.token, self.machine.workers, self.devices)
 
     def _show(self, cohorts: list[Cohort], events: Iterator[Progress | Finished]) -> Iterator[Outcome]:
         # Halves of a cohort that has failed are new ones: they count for nothing, as what they repeat has been counted.

@@ -73,7 +73,7 @@ def queued(jobs: Iterable[str]) -> dict[str, QueuedTask]:
 
 def living_jobs(study: StudyFiles) -> set[str]:
     """Return the jobs of a study's cohorts that wait or run; all of them, where Slurm cannot be asked."""
-    jobs = {record.job for record in study.cohorts.load_all().values() if record.job is not None}
+    jobs = study.cohorts.jobs()
     try:
         return set(queued(jobs))
     except UserError:
@@ -110,7 +110,7 @@ class SlurmPlace:
         self.study, self.settings, self.gpu = study, settings, gpu
         self._jobs: dict[str, str] = {}
         self._seen: dict[str, QueuedTask] = {}
-        self._asked = -math.inf
+        self._asked: dict[str, float] = {}
 
     def start(self, cohorts: Sequence[Cohort]) -> None:
         """Submit cohorts, in arrays as long as the cluster takes.
@@ -131,10 +131,8 @@ class SlurmPlace:
                 before = f"; {first} of {len(cohorts)} tasks were submitted before" if first else ""
                 raise UserError(f"{error}{before}") from error
             for cohort, job in zip(part, jobs, strict=True):
-                record = self.study.cohorts.load(cohort.name)
-                self.study.cohorts.save(cohort.name, record.model_copy(update={"job": job}))
+                self.study.cohorts.note_job(cohort.name, job)
                 self._jobs[cohort.name] = job
-            self._asked = -math.inf
 
     def _submit(self, cohorts: Sequence[Cohort]) -> list[str]:
         if shutil.which("sbatch") is None:
@@ -187,13 +185,13 @@ class SlurmPlace:
         """Whether its job waits or runs, as the queue has shown it a moment ago."""
         job = self._jobs.get(cohort.name)
         if job is None:
-            record = self.study.cohorts.record(cohort.name)
-            job = self._jobs[cohort.name] = self.study.cohorts.load(cohort.name).job or "" if record.exists() else ""
-        if time.monotonic() - self._asked > _QUEUE_SECONDS:
+            job = self._jobs[cohort.name] = self.study.cohorts.job(cohort.name) or ""
+        if job and (job not in self._asked or time.monotonic() - self._asked[job] > _QUEUE_SECONDS):
+            jobs = [one for one in self._jobs.values() if one]
             # A controller that does not answer for a while is no reason to take tasks for dead.
             with contextlib.suppress(UserError):
-                self._seen = queued(job for job in self._jobs.values() if job)
-            self._asked = time.monotonic()
+                self._seen = queued(jobs)
+            self._asked = dict.fromkeys(jobs, time.monotonic())
         return job in self._seen
 
     def out_of_memory(self, cohort: Cohort) -> bool:

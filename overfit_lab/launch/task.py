@@ -1,10 +1,10 @@
 """A process that trains cohorts which are written down: what Slurm runs, and what goes on when a command ends.
 
-    python -m overfit_lab.launch.task FOLDER COHORTS NAME [NAME ...]
+    python -m overfit_lab.launch.task FOLDER COHORTS TOKEN NAME [NAME ...]
 
-FOLDER is where the command was given, COHORTS the folder of the study's cohorts, seen from there, and NAME is what one
-is called. It takes one after another, leaves out what others are training, and ends with 0, with 1 if a run has failed,
-or with 128 and the number of the signal that has stopped it.
+FOLDER is where the command was given, COHORTS the folder of the study's cohorts, seen from there, TOKEN what this
+process claims of the sweep, and NAME is what a cohort is called. It takes one after another, leaves out what others are
+training, and ends with 0, with 1 if a run has failed, or with 128 and the number of the signal that has stopped it.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ from typing import Any
 from overfit_lab.errors import UserError
 
 
-def train_task(folder: str, cohorts: str, names: Sequence[str]) -> int:
+def train_task(folder: str, cohorts: str, names: Sequence[str], token: str | None = None) -> int:
     """Train cohorts that are written down; see the module for the arguments and what is returned."""
     os.chdir(folder)
     # A user's own network or data lies there, as with `python -m`; last, so that it shadows nothing.
     sys.path.append(folder)
     import torch
 
+    from overfit_lab.claim import acquire
     from overfit_lab.cohort import cohort_of
     from overfit_lab.launch.supervise import heeding_signals
     from overfit_lab.launch.training import Busy, train_runs
@@ -33,6 +34,8 @@ def train_task(folder: str, cohorts: str, names: Sequence[str]) -> int:
     from overfit_lab.training.supervision import Stopped
 
     files, failed = CohortFiles(Path(cohorts)), False
+    # Whoever looks sees that what waits is going to be trained.
+    leading = acquire(files.sweep(token)) if token is not None and files.directory.exists() else None
     for name in names:
         if not files.record(name).exists():
             continue  # it has been trained
@@ -53,6 +56,9 @@ def train_task(folder: str, cohorts: str, names: Sequence[str]) -> int:
                     what = outcome.status if outcome.record is None else outcome.record.onset
                     print(f"overfit-lab: run {outcome.run_id}: {outcome.error or what}", flush=True)
                 failed = failed or any(outcome.status == "failed" for outcome in outcomes)
+    if leading is not None:
+        leading.release()
+        files.end(leading.path.name)
     return 1 if failed else 0
 
 
@@ -96,4 +102,4 @@ def guarded(task: Any) -> int:  # noqa: ANN401
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(lambda: train_task(sys.argv[1], sys.argv[2], sys.argv[3:])))
+    sys.exit(guarded(lambda: train_task(sys.argv[1], sys.argv[2], sys.argv[4:], sys.argv[3])))

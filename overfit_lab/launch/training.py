@@ -26,19 +26,19 @@ def train_runs(
     listeners: Sequence[Listener] = (),
     flag: StopFlag | None = None,
 ) -> list[Outcome]:
-    """Claim a cohort and train it; if it fails, its halves, so that a run fails for itself alone.
+    """Claim a cohort that is written down and train it; if it fails, its halves, so that a run fails for itself alone.
 
     A run that fails leaves `failure.json` and an outcome, not an exception: the others are not its fault.
 
     Args:
-        cohort: Prepared runs.
+        cohort: Prepared runs; a cohort that is not written down any more has been trained, or divided, by others.
         overrides: For each run by its id, what the command line changed.
         command: The whole command line.
         listeners: Called with the history after each measured epoch.
         flag: Who may ask for a stop.
 
     Raises:
-        Busy: Another process is training it.
+        Busy: Another process is training it, or has done so.
         Stopped: It was asked for, and the checkpoint is on disk; or another process has gone on with the cohort.
         UserError: The study has become another one meanwhile.
         OSError: Nothing can be written.
@@ -47,6 +47,10 @@ def train_runs(
     files.directory.mkdir(parents=True, exist_ok=True)
     claim = acquire(files.claim(name), job=batch_job())
     if claim is None:
+        raise Busy
+    if not files.record(name).exists():
+        claim.release()
+        files.end(name)
         raise Busy
     flag = flag or StopFlag()
     try:

@@ -105,7 +105,9 @@ def train_in_workers(
                     again, error = deaths.after_death(cohort)
                     waiting.extendleft(reversed(again))
                     if not again:
-                        yield Finished(cohort, [fail(plan, overrides[plan.run_id], error) for plan in cohort.plans])
+                        yield Finished(
+                            cohort, [fail(plan, overrides.get(plan.run_id, ()), error) for plan in cohort.plans]
+                        )
                     continue
                 if isinstance(message, int):
                     yield Progress(cohort, message)

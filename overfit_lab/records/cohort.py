@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import Field
 
 from overfit_lab.claim import is_alive
+from overfit_lab.files import write_atomically
 from overfit_lab.records.schema import Damaged, Record, read_record, write_record
 
 
@@ -27,7 +28,6 @@ class CohortRecord(Record):
         command: The whole command line.
         folder: Where it was given: relative paths and a user's own modules are seen from there.
         sweep: The command that wrote it down, as `CohortFiles.sweep` names it.
-        job: The batch job that is to train it, as the batch system names it.
         threads: How many threads its arithmetic has; sums of another number of threads may round differently.
     """
 
@@ -39,7 +39,6 @@ class CohortRecord(Record):
     command: str = ""
     folder: str = "."
     sweep: str | None = None
-    job: str | None = None
     threads: int = 1
 
 
@@ -66,13 +65,36 @@ class CohortFiles:
         return self.directory / name
 
     def sweep(self, token: str) -> Path:
-        """Name what the command that leads a sweep claims while it runs."""
+        """Name what the command that leads a sweep claims while it runs; what it leaves behind claims TOKEN-1, ..."""
         return self.directory / f"sweep-{token}"
 
     def save(self, name: str, record: CohortRecord) -> None:
         """Write a cohort down."""
         self.directory.mkdir(parents=True, exist_ok=True)
         write_record(self.record(name), record)
+
+    def note_job(self, name: str, job: str) -> None:
+        """Write down which batch job is to train a cohort, as the batch system names it.
+
+        In a file of its own: that job may be about to remove the record, which must not come back.
+        """
+        path = self.directory / f"{name}.job"
+        self.directory.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, job.encode())
+        if not self.record(name).exists():
+            self.end(name)
+
+    def job(self, name: str) -> str | None:
+        """Read which batch job is to train a cohort, if one is."""
+        try:
+            return (self.directory / f"{name}.job").read_text()
+        except FileNotFoundError:
+            return None
+
+    def jobs(self) -> set[str]:
+        """Read the batch jobs of all cohorts."""
+        found = (self.job(path.stem) for path in self.directory.glob("*.job"))
+        return {job for job in found if job is not None}
 
     def load(self, name: str) -> CohortRecord:
         """Read a cohort.
@@ -82,8 +104,11 @@ class CohortFiles:
         """
         return read_record(self.record(name), CohortRecord)
 
-    def load_all(self) -> dict[str, CohortRecord]:
-        """Read all cohorts by their names. A damaged one is named and set aside: what is left of it begins afresh.
+    def load_all(self, *, set_aside: bool = True) -> dict[str, CohortRecord]:
+        """Read all cohorts by their names. A damaged one is named.
+
+        Args:
+            set_aside: Whether to give a damaged one another name, too: what is left of it then begins afresh.
 
         Raises:
             UserError: One was written by a newer version.
@@ -95,6 +120,9 @@ class CohortFiles:
             except Damaged as error:
                 if not path.exists():
                     continue  # it has ended meanwhile
+                if not set_aside:
+                    print(f"overfit-lab: {error}", file=sys.stderr)
+                    continue
                 aside = path.with_suffix(".damaged")
                 path.replace(aside)
                 print(f"overfit-lab: {error}; set aside as {aside.name}", file=sys.stderr)
@@ -110,9 +138,15 @@ class CohortFiles:
         """
         return (
             is_alive(self.claim(name))
-            or (record.sweep is not None and is_alive(self.sweep(record.sweep)))
-            or record.job in living_jobs
+            or (record.sweep is not None and self._is_led(record.sweep))
+            or self.job(name) in living_jobs
         )
+
+    def _is_led(self, token: str) -> bool:
+        """Say whether the command of a sweep, or one of the processes that it has left behind, is alive."""
+        first = self.sweep(token)
+        paths = {self.directory / path.name.rpartition(".claim-")[0] for path in self.directory.glob(f"{first.name}*")}
+        return any(is_alive(path) for path in paths if path == first or path.name.startswith(f"{first.name}-"))
 
     def end(self, name: str) -> None:
         """Remove all that is kept of a cohort, the record first: what has none is no cohort."""

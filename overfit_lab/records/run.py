@@ -209,6 +209,7 @@ class RunFiles:
             raise Damaged(f"{self.record} is damaged: it is of run {record.run_id}, not of the folder that it lies in")
         if record.files is None:
             self.load_curves()
+            self.load_val_losses()
         else:
             read_bytes(self.curves, record.files.curves)
             read_bytes(self.val_losses, record.files.val_losses)

@@ -98,7 +98,7 @@ def read_frame(path: Path, *columns: str | pl.Expr, digest: str | None = None) -
 def digest_of(values: Mapping[str, Any]) -> str:
     """Return the SHA-256 of what a record says, its own field `digest` left out: whoever edits it is noticed."""
     said = {key: value for key, value in values.items() if key != "digest"}
-    return sha256(json.dumps(said, sort_keys=True, ensure_ascii=False).encode())
+    return sha256(json.dumps(said, sort_keys=True, ensure_ascii=False).encode(errors="surrogatepass"))
 
 
 AnyRecord = TypeVar("AnyRecord", bound=Record)
@@ -114,13 +114,14 @@ def read_record(path: Path, kind: type[AnyRecord]) -> AnyRecord:
     try:
         values = json.loads(path.read_bytes())
         version = int(values["schema_version"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise Damaged(f"{path} is damaged: {error}") from error
     if version > SCHEMA_VERSION:
         raise UserError(
             f"{path} has schema version {version}; this overfit_lab reads up to {SCHEMA_VERSION}: upgrade it"
         )
-    if "digest" in values and values["digest"] != digest_of(values):
+    signed = version >= 3 and "digest" in kind.model_fields
+    if (signed or "digest" in values) and values.get("digest") != digest_of(values):
         raise Damaged(f"{path} is damaged: it was edited")
     try:
         return kind.model_validate(values)

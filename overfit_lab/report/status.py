@@ -7,6 +7,8 @@ from rich.text import Text
 
 from overfit_lab.study.status import CohortStatus, StudyStatus
 
+NONE = "-"
+
 
 def status_line(status: StudyStatus) -> str:
     """Count the runs, in one line."""
@@ -37,14 +39,14 @@ def status_table(status: StudyStatus) -> Table | None:
         state = cohort.state if cohort.begun < 2 else f"{cohort.state} ({_ordinal(cohort.begun)} time)"
         # Whatever a batch system or a host is called: Text, which is not markup.
         table.add_row(
-            cohort.name,
-            Text(cohort.job or "–"),
+            Text(cohort.name),
+            Text(cohort.job or NONE),
             state,
             str(cohort.runs),
             _epoch(cohort),
-            "–" if cohort.seconds_left is None else duration(cohort.seconds_left),
-            Text(cohort.job_left or "–"),
-            Text(cohort.place or "–"),
+            NONE if cohort.seconds_left is None else duration(cohort.seconds_left),
+            Text(cohort.job_left or NONE),
+            Text(cohort.place or NONE),
         )
     return table
 
@@ -58,7 +60,7 @@ def duration(seconds: float) -> str:
 
 def _epoch(cohort: CohortStatus) -> str:
     if cohort.epoch is None or cohort.horizon is None:
-        return "–"
+        return NONE
     return f"{int(cohort.epoch)} of {int(cohort.horizon)}"
 
 

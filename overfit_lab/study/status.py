@@ -90,7 +90,7 @@ def study_status(files: StudyFiles, jobs: Mapping[str, Job], *, now: float | Non
     files.load()
     now = time.time() if now is None else now
     cohorts, states = [], dict[str, State]()
-    for name, record in files.cohorts.load_all().items():
+    for name, record in files.cohorts.load_all(set_aside=False).items():
         missing = [run_id for run_id in record.runs if not files.run(run_id).record.is_file()]
         if missing:
             cohort = _cohort(files, name, record, len(missing), jobs, now)
@@ -119,7 +119,8 @@ def _cohort(
     claim = files.cohorts.claim(name)
     claims = owners(claim)
     owner = claims[-1] if claims else None
-    job = jobs.get(record.job or "")
+    known = files.cohorts.job(name)
+    job = None if known is None else jobs.get(known)
     state: State = "lost"
     if is_alive(claim):
         state = "running"
@@ -133,7 +134,7 @@ def _cohort(
         name=name,
         runs=runs,
         state=state,
-        job=record.job if owner is None or owner.job is None else owner.job,
+        job=known if owner is None or owner.job is None else owner.job,
         place=place,
         epoch=owner.epoch if owner is not None and begun else None,
         horizon=owner.horizon if owner is not None and begun else None,

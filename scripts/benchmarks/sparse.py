@@ -3,9 +3,10 @@
     scripts/bench sparse [--path FOLDER] [--widths 4,16,512] [--alphas 0,0.002] [--epochs 3] [--repeats 3]
 
 Networks of two hidden layers on 10 000 words, 24 980 rows to train and 24 980 to validate on: the reviews of IMDB, in
-the folder that --path names, or else rows that are drawn to be as long and as sparse. Seconds are those of one epoch of all alphas, with the losses of all rows after it; each is measured in a process of its own on all cores, by
-turns, and the median is taken. Memory is the largest resident memory of the process and its children together, imports
-and data included; pages that they share are counted for each.
+the folder that --path names, or else rows that are drawn to be as long and as sparse. Seconds are those of one epoch of
+all alphas, with the losses of all rows after it; each is measured in a process of its own on all cores, by turns, and
+the median is taken. Memory is the largest resident memory of the process and its children together, imports and data
+included; pages that they share are counted for each.
 """
 
 import argparse

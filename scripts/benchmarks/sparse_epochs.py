@@ -26,10 +26,12 @@ from torch import Tensor, nn
 
 from overfit_lab.config import conf_directory
 from overfit_lab.data import Source
-from overfit_lab.launch.grouping import form_cohorts
+from overfit_lab.launch.events import Progress
+from overfit_lab.launch.grouping import form_cohorts, threads_for
 from overfit_lab.launch.job import config_of, register_resolvers
-from overfit_lab.launch.machine import describe_machine, devices_for
-from overfit_lab.launch.workers import Progress, train_in_workers
+from overfit_lab.launch.machine import cores, describe_machine, devices_for
+from overfit_lab.launch.planning import write_down
+from overfit_lab.launch.workers import train_in_workers
 from overfit_lab.plan import prepare
 
 BATCH, LEARNING_RATE, SMOOTHING, EPS = 512, 1e-3, 0.9, 1e-7
@@ -67,15 +69,21 @@ def ours(folder: Path, width: int, alphas: Sequence[float], epochs: int) -> floa
                 ]
                 plans.append(prepare(config_of(compose("config", words, return_hydra_config=True))))
         machine = describe_machine(plans, None)
-        cohorts = form_cohorts(plans, machine)
-        if len(cohorts) > machine.workers:
-            raise SystemExit(f"{len(cohorts)} cohorts for {machine.workers} workers do not train side by side")
         overrides: dict[str, list[str]] = {plan.run_id: [] for plan in plans}
+        cohorts = write_down(
+            plans,
+            overrides,
+            lambda fresh: form_cohorts(fresh, machine),
+            lambda cohort, count: threads_for(cohort.plans, machine, max(1, cores() // min(machine.workers, count))),
+            command="bench",
+        )
         # By cohort, when each epoch had been measured.
         times: dict[str, list[float]] = {}
-        for event in train_in_workers(cohorts, overrides, "bench", devices=devices_for(plans), machine=machine):
+        for event in train_in_workers(cohorts, overrides, devices=devices_for(plans), workers=machine.workers):
             if isinstance(event, Progress):
                 times.setdefault(event.cohort.name, []).append(time.perf_counter())
+        if len(times) > machine.workers:
+            raise SystemExit(f"{len(times)} cohorts for {machine.workers} workers do not train side by side")
     # They train side by side: the slowest one sets the pace.
     return max(statistics.median(np.diff(own)) for own in times.values())
 

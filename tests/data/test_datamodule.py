@@ -16,6 +16,7 @@ from overfit_lab.config import HoldoutSplit, KFoldSplit, Problem
 from overfit_lab.data import Source, Split, make_split
 from overfit_lab.data.datamodule import CohortDataModule, StackedRows
 from overfit_lab.data.development import Stream, seal
+from tests.data.dense import dense
 
 PROPERTY = settings(max_examples=50, deadline=None, derandomize=True, database=None)
 
@@ -79,7 +80,7 @@ def orders(data: CohortDataModule, epoch: int = 0) -> list[list[list[int]]]:
     batches.sampler.set_epoch(epoch)
     steps = [batch for chunk in batches for batch in chunk]
     return [
-        [batch.x[stream, :, 0][batch.weight[stream] > 0].long().tolist() for batch in steps]
+        [dense(batch.x)[stream, :, 0][batch.weight[stream] > 0].long().tolist() for batch in steps]
         for stream in range(len(data.streams))
     ]
 
@@ -153,7 +154,7 @@ def test_rows_are_stacked_fold_by_fold(problem: Problem, dtype: torch.dtype) -> 
         assert stack.x.dtype == dtype
         assert stack.y.dtype == (torch.int64 if problem == "multiclass" else dtype)
         longest = max(stack.sizes)
-        for x, y, part in zip(stack.x, stack.y, parts, strict=True):
+        for x, y, part in zip(dense(stack.x), stack.y, parts, strict=True):
             # The shorter ones end with copies of their first row.
             rows = [*part, *[part[0]] * (longest - len(part))]
             np.testing.assert_array_equal(x.numpy(), source.x[rows].astype(x.numpy().dtype))
@@ -176,7 +177,7 @@ def test_inputs_are_scaled_by_the_train_rows_of_each_fold() -> None:
     for i, fold in enumerate(split.folds):
         reference = StandardScaler().fit(source.x[fold.train])
         for stack, rows in ((data.train, fold.train), (_val(data), fold.val)):
-            found = stack.x[i, : len(rows)].numpy()
+            found = dense(stack.x)[i, : len(rows)].numpy()
             np.testing.assert_allclose(found, reference.transform(source.x[rows]), rtol=1e-9, atol=1e-9)
             np.testing.assert_array_equal(stack.y[i, : len(rows)].numpy(), source.y[rows])
 
@@ -192,7 +193,7 @@ def test_targets_are_scaled_by_the_train_rows_of_each_fold_and_back() -> None:
             found = stack.y[i, : len(rows)].numpy()
             np.testing.assert_allclose(found, reference.transform(source.y[rows]), rtol=1e-9, atol=1e-9)
             np.testing.assert_allclose(found * scaling.scale + scaling.mean, source.y[rows], rtol=1e-12)
-            np.testing.assert_array_equal(stack.x[i, : len(rows)].numpy(), source.x[rows])
+            np.testing.assert_array_equal(dense(stack.x)[i, : len(rows)].numpy(), source.x[rows])
 
 
 def _tensors(value: object, seen: set[int] | None = None) -> Iterator[torch.Tensor | NDArray[Any]]:
@@ -270,9 +271,9 @@ def test_scaled_train_rows_do_not_depend_on_val_or_test_rows(scale_targets: bool
         x, y = source.x.copy(), source.y.copy()
         x[rows], y[rows] = 1e5 - 3 * x[rows], 7 * y[rows] + 1e4
         found = module(dataclasses.replace(source, x=x, y=y), split, scale_inputs=True, scale_targets=scale_targets)
-        assert torch.equal(found.train.x, expected.train.x)
+        assert torch.equal(dense(found.train.x), dense(expected.train.x))
         assert torch.equal(found.train.y, expected.train.y)
-        assert torch.equal(_val(found).x, _val(expected).x) == (rows is split.test)
+        assert torch.equal(dense(_val(found).x), dense(_val(expected).x)) == (rows is split.test)
         assert torch.equal(_val(found).y, _val(expected).y) == (rows is split.test)
 
 
@@ -283,7 +284,7 @@ def test_train_rows_beyond_the_limit_are_measured_on_as_many_as_there_are_val_ro
     split = make_split(source, holdout())
     data = module(source, split, limit=limit)
     assert data.train_measured.sizes == (measured,)
-    rows = data.train_measured.x[0, :, 0].long().tolist()
+    rows = dense(data.train_measured.x)[0, :, 0].long().tolist()
     assert len(set(rows)) == measured
     assert set(rows) <= set(split.folds[0].train.tolist())
     assert rows == sorted(rows)
@@ -309,7 +310,7 @@ def test_measured_rows_are_the_same_in_every_data_module() -> None:
         alone = module(source, split, [Stream(i, repeat, fold)], limit=20, batch_size=3)
         size = alone.train_measured.sizes[0]
         assert size == together.train_measured.sizes[i] == len(split.folds[i].val)
-        assert torch.equal(alone.train_measured.x[0], together.train_measured.x[i, :size])
+        assert torch.equal(dense(alone.train_measured.x)[0], dense(together.train_measured.x)[i, :size])
 
 
 def test_measured_rows_are_drawn_anew_for_each_fold() -> None:
@@ -317,7 +318,8 @@ def test_measured_rows_are_drawn_anew_for_each_fold() -> None:
     split = make_split(source, kfold(folds=5, repeats=2))
     data = module(source, split, limit=20)
     places = {
-        tuple(np.searchsorted(fold.train, data.train_measured.x[i, :, 0].numpy())) for i, fold in enumerate(split.folds)
+        tuple(np.searchsorted(fold.train, dense(data.train_measured.x)[i, :, 0].numpy()))
+        for i, fold in enumerate(split.folds)
     }
     assert len(places) == 10
 
@@ -330,7 +332,7 @@ def test_measured_rows_keep_the_proportions_of_classes(problem: Problem) -> None
     split = make_split(source, kfold(folds=6, test_fraction=0.0))
     data = module(source, split, limit=100)
     for i, fold in enumerate(split.folds):
-        rows = data.train_measured.x[i, :, 0].long().numpy()
+        rows = dense(data.train_measured.x)[i, :, 0].long().numpy()
         assert len(rows) == 60
         share = np.bincount(y[fold.train]) / len(fold.train)
         assert (np.abs(np.bincount(y[rows]) - 60 * share) < 1).all()
@@ -340,9 +342,9 @@ def test_measured_rows_are_scaled_as_the_train_rows_are() -> None:
     source = made_up("regression", 50)
     split = make_split(source, holdout())
     data = module(source, split, limit=10, scale_inputs=True, scale_targets=True)
-    train = {tuple(row) for row in data.train.x[0].tolist()}
+    train = {tuple(row) for row in dense(data.train.x)[0].tolist()}
     assert data.train_measured.sizes == (8,)
-    assert {tuple(row) for row in data.train_measured.x[0].tolist()} <= train
+    assert {tuple(row) for row in dense(data.train_measured.x)[0].tolist()} <= train
 
 
 @pytest.mark.parametrize(
@@ -366,7 +368,7 @@ def test_tensors_move_to_the_device_of_the_trainer_once() -> None:
     split = make_split(source, holdout())
     whole, subset = module(source, split), module(source, split, limit=10)
     whole.setup("fit")  # without a Trainer there is nowhere to go
-    assert whole.train.x.device.type == "cpu"
+    assert dense(whole.train.x).device.type == "cpu"
     for data in (whole, subset):
         assert (data.train_measured is data.train) == (data is whole)
         trainer: Any = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device("meta")))
@@ -374,7 +376,7 @@ def test_tensors_move_to_the_device_of_the_trainer_once() -> None:
         sizes = [stack.sizes for stack in (data.train, _val(data), data.train_measured)]
         data.setup("fit")
         for stack in (data.train, _val(data), data.train_measured):
-            assert stack.x.device.type == stack.y.device.type == "meta"
+            assert dense(stack.x).device.type == stack.y.device.type == "meta"
         assert [stack.sizes for stack in (data.train, _val(data), data.train_measured)] == sizes
         assert (data.train_measured.x is data.train.x) == (data is whole)
 
@@ -399,5 +401,5 @@ def test_where_nothing_is_held_back_there_are_no_validation_rows(limit: int, mea
     assert data.train_measured.sizes == (measured,)
     data.trainer = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device("meta")))  # type: ignore[assignment]
     data.setup("fit")
-    assert data.train.x.device.type == "meta"
+    assert dense(data.train.x).device.type == "meta"
     assert data.val is None

@@ -25,6 +25,7 @@ from overfit_lab.data.inputs import Inputs
 from overfit_lab.data.preparation import FittedPreparation, fit_inputs
 from overfit_lab.data.unseal import unseal
 from overfit_lab.errors import UserError
+from tests.data.dense import dense
 
 COLOURS = ("blue", "green", "grey", "red", "violet")
 
@@ -115,7 +116,7 @@ def test_each_fold_is_prepared_by_its_train_rows(rows: int, seed: int, folds: in
 
         scaler = StandardScaler(with_mean=scale, with_std=scale).fit(by_hand(train))
         for stack, part in ((data.train, fold.train), (data.val, fold.val)):
-            found = stack.x[i, : len(part)].numpy()
+            found = dense(stack.x)[i, : len(part)].numpy()
             np.testing.assert_allclose(found, scaler.transform(by_hand(own.x[part])), rtol=1e-9, atol=1e-9)
 
 
@@ -130,10 +131,10 @@ def test_what_is_fitted_changes_with_no_row_but_the_train_rows() -> None:
         poisoned[rows, 0], poisoned[rows, 1] = 1e9, "a colour nobody has seen"
         found = module(source(poisoned), scale=True)
         size = len(fold.train)
-        assert torch.equal(found.train.x[0, :size], expected.train.x[0, :size])
+        assert torch.equal(dense(found.train.x)[0, :size], dense(expected.train.x)[0, :size])
     poisoned = x.copy()
     poisoned[fold.train[0], 0] = 1e9
-    assert not torch.equal(module(source(poisoned), scale=True).train.x[0], expected.train.x[0])
+    assert not torch.equal(dense(module(source(poisoned), scale=True).train.x)[0], dense(expected.train.x)[0])
 
 
 def test_opened_rows_are_prepared_as_the_fold_was() -> None:
@@ -146,7 +147,7 @@ def test_opened_rows_are_prepared_as_the_fold_was() -> None:
     assert rows.sizes == (len(split.test),) * 3
     for i, fold in enumerate(split.folds):
         fitted = fit_inputs(own.x[fold.train], own.preparation, scale=True)
-        np.testing.assert_array_equal(rows.x[i].numpy(), fitted.apply(own.x[split.test]))
+        np.testing.assert_array_equal(dense(rows.x)[i].numpy(), fitted.apply(own.x[split.test]))
 
 
 def test_a_source_with_a_preparation_keeps_raw_rows() -> None:

@@ -40,7 +40,7 @@ def source(given: list[str], count: int) -> Source:
     )
 
 
-def module(own: Source) -> tuple[CohortDataModule, list[np.ndarray]]:  # type: ignore[type-arg]
+def module(own: Source) -> tuple[CohortDataModule, list[np.ndarray]]:
     split = make_split(own, KFoldSplit(kind="kfold", test_fraction=0.2, repeats=1, seed=0, stratify="auto", folds=3))
     data = CohortDataModule(
         seal(own, split),

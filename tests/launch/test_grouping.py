@@ -15,11 +15,10 @@ from hypothesis import strategies as st
 
 from overfit_lab.cohort import Cohort
 from overfit_lab.config import Config, conf_directory
-from overfit_lab.launch.grouping import Machine, bytes_per_fit, cost, form_cohorts
+from overfit_lab.launch.grouping import Machine, bytes_per_fit, cost, duration, form_cohorts
 from overfit_lab.launch.job import config_of, register_resolvers
 from overfit_lab.model import count_parameters
 from overfit_lab.plan import Plan, prepare
-from overfit_lab.records import SCHEMA_VERSION, CohortRecord
 from tests.launch.plans import grid, ids, vary
 
 Configure = Callable[..., Config]
@@ -310,33 +309,25 @@ def reference_cost_of_five(cohort: Cohort, machine: Machine) -> float:
     return cohort.epochs * (machine.step + 5 * 9 * parameters * 32 / machine.rate)
 
 
-def record_of(plans: Sequence[Plan], max_fits: int | None = None) -> CohortRecord:
-    return CohortRecord(schema_version=SCHEMA_VERSION, runs=ids(plans), max_fits=max_fits)
-
-
-def test_what_was_begun_goes_on_in_the_same_company(base: Config) -> None:
-    plans = grid(base, penalty__alpha=[0.0, 0.1, 0.2, 0.3], seed=[0, 1])
-    # Not what would be formed now, and in an order of its own.
-    first, second = [plans[5], plans[0], plans[1], plans[4]], [plans[2]]
-    cohorts = form_cohorts(plans, LAVISH, max_fits=3, begun=[record_of(first), record_of(second, 2)])
-    formed = {tuple(ids(c.plans)): c for c in cohorts}
-    assert formed[tuple(ids(first))].name == Cohort(tuple(first)).name
-    assert formed[tuple(ids(second))].name == Cohort(tuple(second), 2).name
-    # The others are cut as they are told now.
-    assert sorted(map(len, formed)) == [1, 1, 1, 1, 4]
-    assert sorted(itertools.chain(*formed)) == sorted(ids(plans))
-
-
-def test_what_was_begun_is_formed_only_if_all_of_it_is_asked_for(base: Config) -> None:
-    plans = grid(base, penalty__alpha=[0.0, 0.1, 0.2, 0.3])
-    gone = record_of(plans[:2])
-    overlapping = record_of(plans[2:]), record_of(plans[1:3])
-    cohorts = form_cohorts(plans[1:], LAVISH, begun=[gone, *overlapping])
-    assert sorted(map(sorted, runs_of(cohorts))) == sorted([sorted(ids(plans[2:])), ids(plans[1:2])])
+def test_cohorts_are_cut_to_the_time_that_a_batch_system_grants(base: Config) -> None:
+    """A step of 1 ms, 4 steps an epoch and 10 epochs: 40 ms, however many fits there are, and 40 more for each fit."""
+    plans = grid(base, penalty__alpha=[i / 10 for i in range(8)])
+    rows, batch = max(len(fold.train) for fold in plans[0].split.folds), plans[0].config.training.batch_size
+    steps = plans[0].config.training.epochs * -(-rows // batch)
+    folds = len(plans[0].split.folds)
+    machine = dataclasses.replace(LAVISH, step=1e-3, fit=1e-3, rate=1e18)
+    assert duration(plans, machine) == pytest.approx(1e-3 * steps * (1 + folds * len(plans)))
+    for runs in (8, 4, 2, 1):
+        allowed = dataclasses.replace(machine, seconds=1e-3 * steps * (1 + folds * runs) * 1.01)
+        cohorts = form_cohorts(plans, allowed)
+        assert all(duration(cohort.plans, machine) <= allowed.seconds for cohort in cohorts)
+        assert max(len(cohort.plans) for cohort in cohorts) >= runs / 2
+    # A single run is no shorter, however little time there is.
+    assert [len(c.plans) for c in form_cohorts(plans, dataclasses.replace(machine, seconds=1e-9))] == [1] * 8
 
 
 def test_no_runs_no_cohorts(base: Config) -> None:
-    assert form_cohorts([], LAVISH, begun=[record_of(grid(base, seed=[0]))]) == []
+    assert form_cohorts([], LAVISH) == []
 
 
 @given(order=st.permutations(range(8)), max_fits=st.sampled_from([None, 3, 6, 9, 12]))

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hydra import initialize_config_dir, version
@@ -29,6 +30,9 @@ from overfit_lab.launch.job import register_resolvers
 hydras_warning = pytest.mark.filterwarnings(r"ignore:\s*Future Hydra versions will no longer change work:UserWarning")
 
 
+LAUNCHERS = ("cohort", "cohort_local", "cohort_slurm")
+
+
 @pytest.fixture
 def hydra_1_1(hydra_restore_singletons: None) -> None:
     """Hydra's behaviour where nobody has said which version's; tests before may have done so in this process."""
@@ -44,7 +48,7 @@ class LastFirst(SweepTaskFunction):
     def __self__(self) -> LastFirst:
         return self
 
-    def run_together(self, configs: list[DictConfig], **_: object) -> Iterator[int]:
+    def run_together(self, configs: list[DictConfig], _: object) -> Iterator[int]:
         self.asked = []
         for index in reversed(range(len(configs))):
             self.asked.append(index)
@@ -53,14 +57,14 @@ class LastFirst(SweepTaskFunction):
 
 @hydras_warning
 @pytest.mark.usefixtures("hydra_1_1")
-@pytest.mark.parametrize(("launcher_name", "overrides"), [("cohort", [])])
+@pytest.mark.parametrize(("launcher_name", "overrides"), [(name, []) for name in LAUNCHERS])
 class TestOneAfterAnother(LauncherTestSuite):
     """Where the task function has no owner."""
 
 
 @hydras_warning
 @pytest.mark.usefixtures("hydra_1_1")
-@pytest.mark.parametrize(("launcher_name", "overrides"), [("cohort", [])])
+@pytest.mark.parametrize(("launcher_name", "overrides"), [(name, []) for name in LAUNCHERS])
 class TestTogether(LauncherTestSuite):
     """Where it has one: whoever waits for the results must not see the difference."""
 
@@ -101,8 +105,10 @@ class Owner:
 
 
 class Together(Owner):
-    def run_together(self, configs: list[DictConfig], *, max_fits: int | None, workers: int | None) -> Iterator[int]:
-        self.events.append(f"{max_fits} fits, {workers} workers, jobs {[config.hydra.job.id for config in configs]}")
+    def run_together(self, configs: list[DictConfig], settings: dict[str, Any]) -> Iterator[int]:
+        assert settings["place"] == "cohort"
+        told = f"{settings['max_fits']} fits, {settings['workers']} workers"
+        self.events.append(f"{told}, jobs {[config.hydra.job.id for config in configs]}")
         for index in self.order:
             self.events.append(f"ready {index}")
             yield index
@@ -204,7 +210,7 @@ def test_between_jobs_the_log_is_hydras(
             self.events.append(whose_log())
             return 0
 
-        def run_together(self, configs: list[DictConfig], **_: object) -> Iterator[int]:
+        def run_together(self, configs: list[DictConfig], _: object) -> Iterator[int]:
             for index in self.order:
                 self.events.append(whose_log())
                 yield index

@@ -25,6 +25,7 @@ from overfit_lab.training.history import History
 from overfit_lab.training.measure import CHUNK_ELEMENTS
 from overfit_lab.training.stack import Form
 from overfit_lab.training.stack.layered import LayeredNetwork
+from tests.data.dense import dense
 from tests.training.cohorts import Cohort, custom, make_cohort, mlp
 
 CASES: list[tuple[cfg.Problem, str]] = [
@@ -211,7 +212,7 @@ def test_members_of_a_cohort_are_described_one_by_one(tmp_path: Path) -> None:
     assert found.effective_dof_rows == (0, rows[1], 0, 0, rows[4], 0)
     assert found.effective_dof[[0, 2, 3, 5]].isnan().all()
     for s in (1, 4):
-        x = cohort.data.train.x[cohort.data.fold_of_stream[s], : rows[s]].double()
+        x = dense(cohort.data.train.x)[cohort.data.fold_of_stream[s], : rows[s]].double()
         for c, alpha in ((0, 0.0), (1, 0.1)):
             expected = _slow(cohort.module.task, _plain(cohort, s, c), x, set(cohort.module.weight_names), alpha)
             assert float(found.effective_dof[s, c]) == pytest.approx(expected, rel=1e-2 if alpha == 0 else 1e-5)
@@ -228,7 +229,7 @@ def test_of_many_rows_a_fixed_subset_is_taken(tmp_path: Path, monkeypatch: pytes
     assert torch.equal(found.effective_dof[0, :2], again.effective_dof[0, :2])
     chosen = package._chosen_rows(cohort.data.train.sizes[0], 3, (0, 0))
     assert len(set(chosen.tolist())) == 10
-    x = cohort.data.train.x[0, chosen].double()
+    x = dense(cohort.data.train.x)[0, chosen].double()
     expected = _slow(cohort.module.task, _plain(cohort, 0, 1), x, set(cohort.module.weight_names), 0.1)
     assert float(found.effective_dof[0, 1]) == pytest.approx(expected, rel=1e-5)
     monkeypatch.setattr(package, "MAX_KERNEL", 2)
@@ -254,7 +255,7 @@ def test_margins_are_those_of_a_slow_version(tmp_path: Path, monkeypatch: pytest
     found = _describe(cohort).normalised_margin
     part = cohort.data.train_measured
     for s, fold in enumerate(cohort.data.fold_of_stream):
-        x, y = (rows[fold, : part.sizes[fold]].numpy() for rows in (part.x, part.y))
+        x, y = (rows[fold, : part.sizes[fold]].numpy() for rows in (dense(part.x), part.y))
         for c in range(3):
             assert float(found[s, c]) == pytest.approx(
                 _slow_margin(_plain(cohort, s, c), x.astype(np.float64), y), rel=1e-3, abs=1e-6
@@ -269,7 +270,7 @@ def test_a_margin_of_two_classes_is_the_logit_with_the_sign_of_the_class(tmp_pat
     cohort.train(tmp_path / "c.ckpt")
     found, part = _describe(cohort).normalised_margin, cohort.data.train_measured
     for s, fold in enumerate(cohort.data.fold_of_stream):
-        x, y = (rows[fold, : part.sizes[fold]].numpy() for rows in (part.x, part.y))
+        x, y = (rows[fold, : part.sizes[fold]].numpy() for rows in (dense(part.x), part.y))
         values = {name: value[s, 0].numpy() for name, value in cohort.module.network.stacked_parameters().items()}
         logits = x @ values["0.weight"][0] + values["0.bias"]
         expected = np.quantile(np.where(y[:, 0] == 1, logits, -logits), 0.1) / np.linalg.norm(values["0.weight"])
@@ -299,11 +300,11 @@ def test_other_networks_are_not_described(tmp_path: Path, form: Form, name: str)
 def test_describing_changes_nothing_and_parts_are_joined(tmp_path: Path) -> None:
     cohort = _mixed()
     cohort.train(tmp_path / "c.ckpt")
-    network, x = cohort.module.network, cohort.data.train_measured.x.clone()
+    network, x = cohort.module.network, dense(cohort.data.train_measured.x).clone()
     before = network.flat.clone()
     whole = _describe(cohort)
     assert torch.equal(network.flat.nan_to_num(), before.nan_to_num())
-    assert torch.equal(cohort.data.train_measured.x, x)
+    assert torch.equal(dense(cohort.data.train_measured.x), x)
     parts = []
     for seed in (0, 1):
         part = _mixed(only=lambda s, seed=seed: s.seed == seed)

@@ -21,6 +21,7 @@ from overfit_lab.training.module import CohortModule
 from overfit_lab.training.stack import Form, Noise
 from overfit_lab.training.stack.layered import LayeredNetwork
 from overfit_lab.training.stack.network import NO_NOISE
+from tests.data.dense import dense
 from tests.training.cohorts import custom, make_cohort, mlp
 
 
@@ -96,7 +97,7 @@ def test_measured_losses_are_those_of_the_weights_in_eval_mode(form: Form, tmp_p
         enumerate(cohort.data.fold_of_stream), (0, 1), (("train", cohort.data.train), ("val", _val(cohort.data)))
     ):
         size = rows.sizes[fold]
-        hidden, targets = rows.x[fold, :size].numpy(), rows.y[fold, :size].numpy()
+        hidden, targets = dense(rows.x)[fold, :size].numpy(), rows.y[fold, :size].numpy()
         for layer in ("0", "3"):
             own = weights[f"{layer}.weight"][stream, member], weights[f"{layer}.bias"][stream, member]
             hidden = np.tanh(hidden @ own[0].T + own[1])

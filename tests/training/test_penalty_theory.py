@@ -14,6 +14,7 @@ from overfit_lab import config as cfg
 from overfit_lab.data import Source
 from overfit_lab.objective import Penalty
 from overfit_lab.objective.penalty import penalty_per_member
+from tests.data.dense import dense
 from tests.training.cohorts import Cohort, make_cohort
 
 PLAIN_SGD = cfg.SGD(kind="sgd", lr=0.1)
@@ -29,7 +30,7 @@ def _regression(rows: int, features: int, outputs: int) -> Source:
 def _train_rows(cohort: Cohort, stream: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     fold = cohort.data.fold_of_stream[stream]
     size = cohort.data.train.sizes[fold]
-    return cohort.data.train.x[fold, :size].numpy(), cohort.data.train.y[fold, :size].numpy()
+    return dense(cohort.data.train.x)[fold, :size].numpy(), cohort.data.train.y[fold, :size].numpy()
 
 
 @pytest.mark.parametrize("outputs", [1, 3])

@@ -1,0 +1,376 @@
+"""Sweeps on a real Slurm: arrays, preemption, time that is over, refusals, tasks that die."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from overfit_lab.claim import is_alive, owners
+from overfit_lab.launch.slurm import largest_array, queued
+from overfit_lab.records import RunFiles, StudyFiles
+from overfit_lab.study import load_study
+from tests.integration.conftest import Result, run_command, start
+from tests.integration.slurm import private_slurm, why_not
+
+pytestmark = pytest.mark.skipif(why_not() is not None, reason=why_not() or "")
+
+SLURM = (
+    *("hydra/launcher=cohort_slurm", "hydra.launcher.cpus_per_task=1", "hydra.launcher.mem_gb=1"),
+    "hydra.launcher.array_parallelism=2",
+)
+SWEEP = (
+    *("train", "-m", "data=iris", "split.folds=3", "model.depth=1", "study.name=s", "study.report=false"),
+    *("trainer.accelerator=cpu", "model.dropout=0.1"),
+)
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[dict[str, str]]:
+    """Start a Slurm for all tests of this process."""
+    with private_slurm() as environment:
+        yield environment
+
+
+@pytest.fixture
+def slurm(cluster: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., str]]:
+    """Give Slurm's commands; afterwards nothing is in the queue."""
+    for name, value in cluster.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+    def give(*words: str) -> str:
+        return subprocess.run(words, capture_output=True, text=True, check=True).stdout
+
+    yield give
+    give("scancel", "--user=root")
+    wait_for(lambda: not give("squeue", "--noheader"), "an empty queue")
+
+
+def wait_for(condition: Callable[[], object], what: str, *, seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"not within {seconds} s: {what}")
+        time.sleep(0.1)
+
+
+def study_in(folder: Path) -> StudyFiles:
+    return StudyFiles(folder / "studies" / "s")
+
+
+def finished(folder: Path) -> list[RunFiles]:
+    return [RunFiles(path.parent) for path in sorted(study_in(folder).runs.glob("*/run.json"))]
+
+
+def cohort_names(folder: Path) -> list[str]:
+    return [path.stem for path in sorted(study_in(folder).cohorts.directory.glob("*.json"))]
+
+
+def training(folder: Path, least: float = 0.0) -> list[str]:
+    """The cohorts that train and have got so far."""
+    files = study_in(folder).cohorts
+    alive = [name for name in cohort_names(folder) if is_alive(files.claim(name))]
+    return [name for name in alive if (owner := owners(files.claim(name))[-1]).horizon and owner.epoch > least]
+
+
+def states(slurm: Callable[..., str]) -> dict[str, str]:
+    return dict(line.split("|") for line in slurm("squeue", "--noheader", "--array", "--format=%i|%T").splitlines())
+
+
+def released(slurm: Callable[..., str]) -> bool:
+    """What was queued again would wait for two minutes: let it start now."""
+    for job, state in states(slurm).items():
+        if state == "PENDING":
+            subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now"], capture_output=True)
+    return True
+
+
+def final_state(slurm: Callable[..., str], job: str) -> dict[str, str]:
+    shown = slurm("scontrol", "--oneliner", "show", "job", job)
+    return {key: value for key, _, value in (word.partition("=") for word in shown.split())}
+
+
+def assert_identical(folder: Path, other: Path) -> None:
+    ours, theirs = ({run.directory.name: run for run in finished(one)} for one in (folder, other))
+    assert list(ours) == list(theirs)
+    assert ours
+    for name, run in ours.items():
+        assert run.curves.read_bytes() == theirs[name].curves.read_bytes()
+        assert run.val_losses.read_bytes() == theirs[name].val_losses.read_bytes()
+        run.verify()
+
+
+def folders(tmp_path: Path) -> tuple[Path, Path]:
+    pair = tmp_path / "slurm", tmp_path / "here"
+    for folder in pair:
+        folder.mkdir()
+    return pair
+
+
+def undisturbed(folder: Path, *words: str) -> None:
+    """The same sweep in processes of the command, in cohorts that are cut alike."""
+    assert run_command(folder, *SWEEP, *words).code == 0
+
+
+def test_an_array_longer_than_the_cluster_takes(slurm: Callable[..., str], tmp_path: Path) -> None:
+    """Eight cohorts of one run, where an array has six tasks at most; each task is told of one cohort."""
+    remote, here = folders(tmp_path)
+    assert largest_array() == 6
+    words = ("model.width=3,4,5,6", "seed=0,1", "training.epochs=3", "hydra.launcher.max_fits=3")
+    result = run_command(remote, *SWEEP, *words, *SLURM)
+    assert (result.code, result.err) == (0, "")
+    assert len(result.out.splitlines()) == 8
+    assert all(re.search(r" s\)$", line) for line in result.out.splitlines())
+    undisturbed(here, *words)
+    assert_identical(remote, here)
+    assert not study_in(remote).cohorts.directory.exists()
+    tasks = [path.name for path in study_in(remote).tasks.glob("*_*") if path.is_dir()]
+    assert len(tasks) == 8
+    assert sorted(len([t for t in tasks if t.startswith(f"{a}_")]) for a in {t.partition("_")[0] for t in tasks}) == [
+        2,
+        6,
+    ]
+    assert all(final_state(slurm, task)["JobState"] == "COMPLETED" for task in tasks)
+    # Nothing of it is Slurm's alone: the records say what was trained, and by which command.
+    records = [run.load() for run in finished(remote)]
+    assert all("hydra/launcher=cohort_slurm" in record.environment.command for record in records)
+    assert {record.config["model"]["width"] for record in records} == {3, 4, 5, 6}
+
+
+def test_submitted_and_left_alone(slurm: Callable[..., str], tmp_path: Path) -> None:
+    """wait=false: the command returns; status and report work meanwhile."""
+    words = (*SWEEP, "model.width=3,4", "training.epochs=100000", "hydra.launcher.max_fits=3", *SLURM)
+    result = run_command(tmp_path, *words, "hydra.launcher.wait=false")
+    assert (result.code, result.err) == (0, "")
+    lines = result.out.splitlines()
+    assert [line.partition(": ")[2] for line in lines[:2]] == ["submitted", "submitted"]
+    assert lines[2] == "watch: overfit-lab status studies/s --watch; results so far: overfit-lab report studies/s"
+    jobs = set(states(slurm))
+    assert len(jobs) == 2
+    # The same again submits nothing more, as the tasks are in the queue.
+    assert run_command(tmp_path, *words, "hydra.launcher.wait=false").code == 0
+    assert set(states(slurm)) == jobs
+    wait_for(lambda: len(training(tmp_path)) == 2, "both tasks")
+    shown = run_command(tmp_path, "status", "studies/s").out
+    assert "2 runs: 0 finished, 2 running, 0 waiting, 0 failed, 0 lost" in shown
+    rows = [line for line in shown.splitlines() if "running" in line and "of 100000" in line]
+    assert {job for job in jobs for row in rows if job in row} == jobs
+    # Both times: what is left to train, and what is left of the hour that a task has.
+    assert all(re.search(r" \d+:[0-5]\d(:[0-5]\d)? .* 5\d:[0-5]\d ", row) for row in rows)
+    assert run_command(tmp_path, "report", "studies/s").code == 0
+    for job in jobs:
+        slurm("scancel", job)
+    wait_for(lambda: not states(slurm), "the end of the tasks")
+    # What is cancelled saves its state, and is queued by nobody: the command that began it goes on with it.
+    shown = run_command(tmp_path, "status", "studies/s", "--watch").out
+    assert "0 finished, 0 running, 0 waiting, 0 failed, 2 lost; the command that began them" in shown
+    assert len(list(study_in(tmp_path).cohorts.directory.glob("*.ckpt"))) == 2
+
+
+def _preempt_one(slurm: Callable[..., str], folder: Path) -> None:
+    wait_for(lambda: training(folder, least=50), "a task that trains")
+    claim = study_in(folder).cohorts.claim(training(folder, least=50)[0])
+    job, before = owners(claim)[-1].job, len(owners(claim))
+    assert job is not None
+    slurm("scancel", "--signal=USR2", job)
+    wait_for(lambda: not is_alive(claim), "the end of the task")
+    stopped = owners(claim)[-1]
+    assert stopped.released
+    wait_for(lambda: states(slurm).get(job) == "PENDING", "the task to be queued again")
+    # The very same task, by its id, goes on.
+    wait_for(lambda: released(slurm) and len(owners(claim)) > before, "its second start")
+    wait_for(lambda: owners(claim)[-1].horizon > 0, "its second training")
+    assert owners(claim)[-1].job == job
+    assert owners(claim)[-1].begun_at == pytest.approx(stopped.epoch, abs=1)
+
+
+def test_preempted_and_queued_again(slurm: Callable[..., str], tmp_path: Path) -> None:
+    """SIGUSR2: saved at the next batch boundary, queued again, and gone on from that very step."""
+    remote, here = folders(tmp_path)
+    words = ("model.width=3,4", "training.epochs=3000", "hydra.launcher.max_fits=3")
+    process = start(remote, *SWEEP, *words, *SLURM)
+    for _ in range(2):
+        _preempt_one(slurm, remote)
+    wait_for(lambda: released(slurm) and process.poll() is not None, "the end")
+    out, err = process.communicate()
+    assert (process.returncode, err) == (0, b""), out
+    undisturbed(here, *words)
+    assert_identical(remote, here)
+    records = [run.load() for run in finished(remote)]
+    assert sum(record.interruptions for record in records) == 2
+    # Less than an epoch is lost: not a single step is, but what was noted is a little older.
+    assert all(record.epochs_repeated < 1 for record in records)
+
+
+def test_killed_tasks_go_on(slurm: Callable[..., str], tmp_path: Path) -> None:
+    """With -9, as when a node fails: the launcher starts it again. Then by `scontrol requeue`."""
+    remote, here = folders(tmp_path)
+    words = (
+        *("model.width=3,4", "training.epochs=3000", "hydra.launcher.max_fits=3", "training.checkpoint_seconds=0.5"),
+    )
+    process = start(remote, *SWEEP, *words, *SLURM)
+    wait_for(lambda: training(remote, least=400), "a task that trains")
+    (name, *_) = training(remote, least=400)
+    owner = owners(study_in(remote).cohorts.claim(name))[-1]
+    os.kill(owner.process, 9)
+    assert owner.job is not None
+    wait_for(lambda: final_state(slurm, owner.job or "")["JobState"] == "FAILED", "Slurm to hear of it")
+    wait_for(lambda: len(owners(study_in(remote).cohorts.claim(name))) > 1, "its second start")
+    assert owners(study_in(remote).cohorts.claim(name))[-1].job != owner.job
+    # A requeue by the administrator sends SIGTERM and then SIGKILL.
+    wait_for(lambda: training(remote, least=0), "a task that trains")
+    (name, *_) = training(remote, least=0)
+    claim = study_in(remote).cohorts.claim(name)
+    job, before = owners(claim)[-1].job, len(owners(claim))
+    assert job is not None
+    slurm("scontrol", "requeue", job)
+    record = claim.with_suffix(".json")
+    wait_for(lambda: released(slurm) and (len(owners(claim)) > before or not record.exists()), "its next start")
+    wait_for(lambda: released(slurm) and process.poll() is not None, "the end")
+    out, err = process.communicate()
+    assert process.returncode == 0, out
+    assert f"Slurm task {owner.job} of cohort" in err.decode()
+    assert "it goes on from its checkpoint" in err.decode()
+    undisturbed(here, *words)
+    assert_identical(remote, here)
+    assert sum(run.load().interruptions for run in finished(remote)) >= 1
+
+
+def test_a_launcher_that_is_killed_loses_nothing(slurm: Callable[..., str], tmp_path: Path) -> None:
+    """Its tasks go on; the same command finds them in the queue, and submits nothing twice."""
+    words = ("model.width=3,4", "training.epochs=1500", "hydra.launcher.max_fits=3")
+    process = start(tmp_path, *SWEEP, *words, *SLURM)
+    wait_for(lambda: len(states(slurm)) == 2 and training(tmp_path), "two tasks")
+    process.kill()
+    process.communicate()
+    jobs = set(states(slurm))
+    again = start(tmp_path, *SWEEP, *words, *SLURM)
+    out, err = again.communicate(timeout=240)
+    assert (again.returncode, err) == (0, b""), out
+    assert len(finished(tmp_path)) == 2
+    assert {path.name for path in study_in(tmp_path).tasks.glob("*_*")} == jobs
+    assert all(run.load().interruptions == 0 for run in finished(tmp_path))
+
+
+def test_a_run_that_fails_fails_alone_and_slurm_hears_of_it(slurm: Callable[..., str], tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from torch import nn\n\n\nclass Net(nn.Module):\n    def __init__(self, inputs, outputs, bad):\n"
+        "        super().__init__()\n        self.layer, self.bad = nn.Linear(inputs, outputs), bad\n\n"
+        "    def forward(self, x):\n        if self.bad and self.training and len(x) > 2:\n"
+        '            raise RuntimeError("as it should")\n        return self.layer(x)\n'
+    )
+    words = ("model=custom", "model._target_=mine.Net", "+model.bad=true,false", "training.epochs=2")
+    result = run_command(tmp_path, *(w for w in SWEEP if "depth" not in w and "dropout" not in w), *words, *SLURM)
+    assert result.code == 1
+    (record,) = [run.load() for run in finished(tmp_path)]
+    assert record.config["model"]["bad"] is False
+    (failed,) = load_study(study_in(tmp_path).directory).failed
+    assert failed.error == "RuntimeError: as it should"
+    assert result.err == f"overfit-lab: run {failed.run_id} failed: RuntimeError: as it should\n"
+    tasks = [path.name for path in study_in(tmp_path).tasks.glob("*_*") if path.is_dir()]
+    wait_for(lambda: not states(slurm), "an empty queue")
+    assert sorted(final_state(slurm, task)["JobState"] for task in tasks) == ["COMPLETED", "FAILED"]
+    codes = {final_state(slurm, task)["JobState"]: final_state(slurm, task)["ExitCode"] for task in tasks}
+    assert codes == {"COMPLETED": "0:0", "FAILED": "1:0"}
+
+
+@pytest.mark.parametrize(
+    ("words", "said", "key"),
+    [
+        (["hydra.launcher.partition=nowhere"], "invalid partition specified: nowhere", "partition (now nowhere)"),
+        (["hydra.launcher.mem_gb=100000"], "Memory specification can not be satisfied", "mem_gb (now 100000.0)"),
+        (["hydra.launcher.gres=gpu:1"], "Invalid generic resource (gres) specification", "gres"),
+        (["+hydra.launcher.additional_parameters.nonsense=3"], "unrecognized option", "additional_parameters"),
+        (
+            ["hydra.launcher.partition=closed", "+hydra.launcher.additional_parameters.time=99:00:00"],
+            "Requested time limit is invalid",
+            "timeout_min (now 60)",
+        ),
+    ],
+)
+def test_what_the_scheduler_refuses(
+    slurm: Callable[..., str], tmp_path: Path, words: list[str], said: str, key: str
+) -> None:
+    """In its own words, and what to change; nothing is left behind but the folder of the study."""
+    if "partition=closed" in " ".join(words):
+        slurm("scontrol", "update", "PartitionName=closed", "State=UP")
+    result = run_command(tmp_path, *SWEEP, "model.width=3,4", *SLURM, *words)
+    assert result.code == 2
+    (line,) = result.err.splitlines()
+    assert line.startswith("overfit-lab: Slurm refuses: ")
+    assert said.lower() in line.lower()
+    assert f"change hydra.launcher.{key}" in line or key in line
+    assert not study_in(tmp_path).cohorts.directory.exists()
+    assert not finished(tmp_path)
+    assert not states(slurm)
+
+
+def test_where_there_is_no_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    result = run_command(tmp_path, *SWEEP, "model.width=3,4", *SLURM)
+    assert result.code == 2
+    assert result.err == (
+        "overfit-lab: hydra/launcher=cohort_slurm: there is no sbatch here; give the command on a login node of a "
+        "cluster, or train on this machine with hydra/launcher=cohort\n"
+    )
+    assert not study_in(tmp_path).cohorts.directory.exists()
+
+
+def test_a_queue_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then nothing is taken for lost."""
+    (tmp_path / "slurm.conf").write_text("ClusterName=none\nSlurmctldHost=localhost\nNodeName=localhost\n")
+    monkeypatch.setenv("SLURM_CONF", str(tmp_path / "slurm.conf"))
+    with pytest.raises(Exception, match="squeue: "):
+        queued(["1_0"])
+
+
+@pytest.mark.parametrize("launcher", ["submitit_slurm", "submitit_local"])
+def test_hydras_own_launchers_give_the_same_records(slurm: Callable[..., str], tmp_path: Path, launcher: str) -> None:
+    """Run by run, as `basic` trains them, to the last bit."""
+    remote, here = folders(tmp_path)
+    words = ("model.width=3,4", "training.epochs=4")
+    more = ["hydra.launcher.mem_gb=1", "hydra.launcher.cpus_per_task=1"] if launcher == "submitit_slurm" else []
+    result = run_command(remote, *SWEEP, *words, f"hydra/launcher={launcher}", *more)
+    assert (result.code, result.err) == (0, "")
+    assert run_command(here, *SWEEP, *words, "hydra/launcher=basic").code == 0
+    assert_identical(remote, here)
+
+    def said(folder: Path) -> list[dict[str, Any]]:
+        records = [json.loads(run.record.read_text()) for run in finished(folder)]
+        making = ("seconds", "environment", "digest", "config")
+        return [{key: value for key, value in record.items() if key not in making} for record in records]
+
+    assert said(remote) == said(here)
+    again: Result = run_command(remote, *SWEEP, *words, f"hydra/launcher={launcher}", *more)
+    assert (again.code, again.err) == (0, "")
+
+
+def test_hydras_own_slurm_launcher_is_preempted(slurm: Callable[..., str], tmp_path: Path) -> None:
+    """submitit's handler queues the job again once the checkpoint is on disk."""
+    remote, here = folders(tmp_path)
+    words = ("model.width=3", "training.epochs=3000")
+    launcher = ("hydra/launcher=submitit_slurm", "hydra.launcher.mem_gb=1", "hydra.launcher.cpus_per_task=1")
+    process = start(remote, *SWEEP, *words, *launcher)
+    wait_for(lambda: training(remote, least=50), "a task that trains")
+    (name,) = training(remote, least=50)
+    claim = study_in(remote).cohorts.claim(name)
+    job = owners(claim)[-1].job
+    assert job is not None
+    slurm("scancel", "--signal=USR2", job)
+    wait_for(lambda: states(slurm).get(job) == "PENDING", "the job to be queued again")
+    wait_for(lambda: released(slurm) and len(owners(claim)) > 1, "its second start")
+    out, err = process.communicate(timeout=240)
+    assert (process.returncode, err) == (0, b""), out
+    assert run_command(here, *SWEEP, *words, "hydra/launcher=basic").code == 0
+    assert_identical(remote, here)
+    (record,) = [run.load() for run in finished(remote)]
+    assert record.interruptions == 1
+    assert record.epochs_repeated < 1
