@@ -176,7 +176,9 @@ def prepare(config: cfg.Config, *, elsewhere: bool = False) -> Plan:
 @functools.lru_cache
 def _say(name: str, said: tuple[str, ...]) -> None:
     # Once in a process, however many runs there are, and only where nothing is wrong with them.
-    print(f"overfit-lab: {name}: {'; '.join(said)}", file=sys.stderr)
+    line = f"overfit-lab: {name}: {'; '.join(said)}"
+    # Names of columns and classes come from files, and could steer a terminal.
+    print("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line), file=sys.stderr)
 
 
 @functools.lru_cache(maxsize=64)

@@ -27,13 +27,16 @@ def choose_targets(config: FileData | HubData, frame: pl.DataFrame) -> list[str]
     """Choose the columns of the target: those that are asked for, or one with a usual name, or the last one.
 
     Raises:
-        UserError: There is no such column.
+        UserError: There is no such column, or none is left.
     """
     if config.targets:
         _check_columns(config, frame, "target", config.targets)
         return config.targets
-    usual = [name for name in frame.columns if name.lower() in TARGET_NAMES]
-    return [usual[0] if len(usual) == 1 else frame.columns[-1]]
+    names = [name for name in frame.columns if name not in (*config.groups, *(config.inputs or []))]
+    if not names:
+        raise UserError(f"data.target is missing; {config.path} has no column beside the inputs and groups")
+    usual = [name for name in names if name.lower() in TARGET_NAMES]
+    return [usual[0] if len(usual) == 1 else names[-1]]
 
 
 def source_of_frame(

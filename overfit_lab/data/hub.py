@@ -97,7 +97,8 @@ def _fetch(config: HubData) -> Splits:
     try:
         import datasets
     except ImportError as error:
-        raise UserError(f"data=hub: needs the library datasets; install overfit_lab[hub], {_PUT}") from error
+        why = first_line(error)
+        raise UserError(f"data=hub: needs the library datasets ({why}); install overfit_lab[hub], {_PUT}") from error
     with _quietly(offline=not config.download):
         try:
             builder = datasets.load_dataset_builder(config.path, config.subset)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,8 @@ from overfit_lab.errors import UserError, first_line
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+# Pillow knows others, of which one hands its content to another program.
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 GREY = ("1", "L")
 COLOUR = ("RGB", "RGBA", "P", "PA", "LA", "La", "CMYK", "YCbCr", "LAB", "HSV")
 
@@ -55,17 +58,22 @@ def read_images(column: pl.Series, folder: Path | None, place: str) -> Images:
         from PIL import Image as pillow
     except ImportError as error:
         raise UserError(f"{place}: images need Pillow; install overfit_lab[hub]") from error
+    bombs = pillow.DecompressionBombError, pillow.DecompressionBombWarning
     pictures: list[Image] = []
-    for number, cell in enumerate(column):
-        try:
-            picture = pillow.open(io.BytesIO(_bytes_of(cell, folder, place)))
-            picture.load()
-        except (OSError, ValueError, SyntaxError, pillow.DecompressionBombError) as error:
-            raise UserError(
-                f"{place}: the image in row {number} of column {column.name} cannot be read: {first_line(error)}"
-            ) from error
-        pictures.append(picture)
-    return _stack(pictures, column.name, place)
+    with warnings.catch_warnings():
+        # What a file says oddly is no matter if it can be read; but a small one may say that it is huge.
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", pillow.DecompressionBombWarning)
+        for number, cell in enumerate(column):
+            try:
+                picture = pillow.open(io.BytesIO(_bytes_of(cell, folder, place)), formats=FORMATS)
+                picture.load()
+            except (OSError, ValueError, SyntaxError, *bombs) as error:
+                raise UserError(
+                    f"{place}: the image in row {number} of column {column.name} cannot be read: {first_line(error)}"
+                ) from error
+            pictures.append(picture)
+        return _stack(pictures, column.name, place)
 
 
 def _bytes_of(cell: Any, folder: Path | None, place: str) -> bytes:  # noqa: ANN401 - a cell of a struct

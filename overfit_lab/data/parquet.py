@@ -13,7 +13,8 @@ import polars as pl
 from overfit_lab.data.arrays import DAMAGE
 from overfit_lab.errors import UserError, first_line
 
-TEST, TRAIN, UNLABELLED = "test", "train", "unsupervised"
+# What polars raises where a file is not what its name says.
+UNREADABLE = (pl.exceptions.PolarsError, pl.exceptions.PanicException, *DAMAGE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +44,8 @@ def read_parquet_folder(folder: Path, subset: str | None = None) -> Splits:
     """
     found: dict[str, dict[str, list[Path]]] = {}
     for path in sorted(folder.rglob("*.parquet")):
+        if any(part.startswith(".") for part in path.relative_to(folder).parts):
+            continue  # what others keep there is not for readers
         own, split = _name(path.relative_to(folder))
         found.setdefault(own, {}).setdefault(split, []).append(path)
     if not found:
@@ -66,7 +69,7 @@ def read_parquet(path: Path) -> pl.DataFrame:
     try:
         # As bytes: a path would be taken for a pattern or an address.
         return pl.read_parquet(io.BytesIO(path.read_bytes()))
-    except (pl.exceptions.PolarsError, *DAMAGE) as error:
+    except UNREADABLE as error:
         raise UserError(f"{path} is missing or damaged: {first_line(error)}") from error
 
 

@@ -54,9 +54,9 @@ class Source:
         problem: One of the five problem types.
         x: Inputs, `rows x features`, finite; of SciPy's sparse kinds, or dense. With a preparation raw ones, `rows` or
             `rows x columns`, of numbers, strings and None, or sparse numbers.
-        y: Targets by problem type. binary: `rows`, 0 or 1. multiclass: `rows`, class indices from 0. multilabel:
-            `rows x labels`, 0 or 1. regression: `rows` or `rows x targets`, finite. unit_regression: the same,
-            in [0, 1].
+        y: Targets by problem type. binary: `rows`, 0 or 1. multiclass: `rows`, class indices from 0; those from 1
+            are mapped. multilabel: `rows x labels`, 0 or 1. regression: `rows` or `rows x targets`, finite.
+            unit_regression: the same, in [0, 1].
         groups: Columns by name, each of `rows` strings or integers, that are no inputs but say which rows belong
             together: those of one patient, of one writer. `split.group` names the one that a split keeps whole.
         shape: The shape of one row, if it is more than a list of features: (channels, height, width) of an image.
@@ -108,6 +108,10 @@ class Source:
         x = copy_inputs(given, raw=raw)
         dtype = np.int64 if self.problem == "multiclass" else np.float64
         y = np.array(self.y, dtype=dtype, order="C")
+        said = tuple(self.said)
+        if self.problem == "multiclass" and np.array_equal(np.unique(y), np.arange(1, y.max() + 1)):
+            said = (*said, f"labels 1 to {y.max()} are classes 0 to {y.max() - 1}")
+            y -= 1
         if self.problem != "multiclass" and y.ndim == 1:
             y = y[:, None]
         groups = {name: np.array(_objects(column).tolist()) for name, column in self.groups.items()}
@@ -116,7 +120,7 @@ class Source:
             name: None if rows is None else np.unique(rows).astype(np.int64)
             for name, rows in (("official_test", self.official_test), ("official_val", self.official_val))
         }
-        self.__setstate__({"x": x, "y": y, "groups": groups, "shape": shape, **official})
+        self.__setstate__({"x": x, "y": y, "groups": groups, "shape": shape, "said": said, **official})
 
     def __getstate__(self) -> dict[str, Any]:
         # A read-only mapping cannot be pickled.

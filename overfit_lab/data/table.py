@@ -13,8 +13,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from overfit_lab.data.arrays import DAMAGE
 from overfit_lab.data.columns import ColumnPreparation
+from overfit_lab.data.parquet import UNREADABLE
 from overfit_lab.errors import UserError, first_line
 
 # Cells of a CSV that say that there is no value.
@@ -40,12 +40,35 @@ def read_table(path: Path) -> pl.DataFrame:
         if ".parquet" in path.suffixes:
             frame = pl.read_parquet(io.BytesIO(content))
         else:
-            head = content.partition(b"\n")[0].decode(errors="replace")
-            separator = max(",;\t", key=lambda one: len(next(csv.reader([head], delimiter=one), [])))
+            separator = _find_separator(content.partition(b"\n")[0].decode(errors="replace").strip(), path)
             frame = pl.read_csv(io.BytesIO(content), separator=separator, infer_schema_length=None, null_values=MISSING)
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, *DAMAGE) as error:
+    except UNREADABLE as error:
         raise UserError(f"data.path={path}: is missing or damaged: {first_line(error)}") from error
     return frame
+
+
+def _find_separator(line: str, path: Path) -> str:
+    """Choose the separator by the first line of a file, and make sure that it holds the names of the columns."""
+    cells = {one: next(csv.reader([line], delimiter=one), []) for one in ",;\t"}
+    separator = max(cells, key=lambda one: len(cells[one]))
+    names = cells[separator]
+    for name in names:
+        # A year may be a name.
+        if name.strip() and not name.strip().isdigit() and _is_number(name):
+            raise UserError(
+                f"data.path={path}: its first line holds the number {name}; needed are the names of columns"
+            )
+        if names.count(name) > 1:
+            raise UserError(f"data.path={path}: its first line holds {name!r} twice; needed are the names of columns")
+    return separator
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +96,9 @@ def read_inputs(frame: pl.DataFrame, place: str) -> TableInputs:
     Raises:
         UserError: A column is neither, or no network could learn from its text.
     """
-    columns, categories, missing = [], [], []
+    columns: list[NDArray[np.float64]] = []
+    categories: list[int | None] = []
+    missing: list[str] = []
     for column in frame.iter_columns():
         if _has_missing(column):
             missing.append(column.name)

@@ -24,24 +24,29 @@ class LossCurves:
         train: `fits x epochs`.
         val: `fits x epochs`.
         repeats: `fits`, which reshuffle of the rows each fit is on.
+        val_clean: `fits x epochs`, as `val`, against the right labels where some were made wrong; else None.
     """
 
     epochs: NDArray[np.int64]
     train: Array
     val: Array
     repeats: NDArray[np.int64]
+    val_clean: Array | None = None
 
 
 def loss_curves(frame: pl.DataFrame) -> LossCurves:
     """Lay the losses of `curves.parquet` out as arrays."""
-    losses = frame.filter(pl.col("metric") == "loss").sort("repeat", "fold", "epoch")
+    of_metric = frame.filter(pl.col("metric").is_in(["loss", "loss_clean"])).sort("repeat", "fold", "epoch")
+    losses = of_metric.filter(pl.col("metric") == "loss")
     epochs = losses["epoch"].unique().sort().cast(pl.Int64).to_numpy()
-    train, val = (
-        losses.filter(pl.col("split") == split)["value"].to_numpy().reshape(-1, len(epochs))
-        for split in ("train", "val")
+    train, val, clean = (
+        of_metric.filter((pl.col("split") == split) & (pl.col("metric") == metric))["value"]
+        .to_numpy()
+        .reshape(-1, len(epochs))
+        for split, metric in (("train", "loss"), ("val", "loss"), ("val", "loss_clean"))
     )
     repeats = losses.filter(pl.col("split") == "val")["repeat"].cast(pl.Int64).to_numpy()[:: len(epochs)]
-    return LossCurves(epochs, train, val, repeats)
+    return LossCurves(epochs, train, val, repeats, clean if len(clean) else None)
 
 
 def load_loss_curves(study: Study) -> dict[str, LossCurves]:

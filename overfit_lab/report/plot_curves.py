@@ -42,7 +42,8 @@ def draw_run(run: RunRecord, curves: LossCurves, *, name: str, loss_label: str) 
     _set_scales(axes, [curves], headroom=0.05)
     axes.set(xlabel="epoch (completed passes)", ylabel=loss_label)
     add_header(figure, name, verdict_sentence(run.onset, int(curves.epochs[-1])))
-    _add_legend(figure, fits=len(curves.val), onset=run.onset.epoch is not None)
+    noisy = curves.val_clean is not None
+    _add_legend(figure, fits=len(curves.val), onset=run.onset.epoch is not None, noisy=noisy)
     return figure
 
 
@@ -107,7 +108,8 @@ def draw_overview(grid: Grid, curves: Mapping[str, LossCurves], *, title: str, l
     middle = (1 + (left - right) / width) / 2, (1 + (bottom - top) / height) / 2
     figure.supxlabel("epoch (completed passes)", fontsize=9, x=middle[0], y=0.08 / height, va="bottom")
     figure.supylabel(loss_label, fontsize=9, x=0.08 / width, y=middle[1], ha="left")
-    _add_legend(figure, fits=max((len(c.val) for c in shown), default=1), onset=True)
+    noisy = any(one.val_clean is not None for one in shown)
+    _add_legend(figure, fits=max((len(c.val) for c in shown), default=1), onset=True, noisy=noisy)
     return figure
 
 
@@ -124,11 +126,14 @@ def _draw_losses(axes: Axes, run: RunRecord, curves: LossCurves, *, line_width: 
             low, high = np.fmin.reduce(finite), np.fmax.reduce(finite)
             axes.fill_between(curves.epochs, low, high, color=color, alpha=BAND, linewidth=0, zorder=2)
         axes.plot(curves.epochs, mean, color=color, linewidth=line_width, zorder=3)
+    if curves.val_clean is not None:
+        axes.plot(curves.epochs, mean_over_fits(curves.val_clean), linewidth=0.8 * line_width, **_CLEAN, zorder=3)
     if best is not None:
         at_best = val[np.searchsorted(curves.epochs, best)]
         axes.plot([best], [at_best], **_BEST, zorder=4)
 
 
+_CLEAN: dict[str, Any] = {"color": VAL, "linestyle": (0, (4, 2))}
 _BEST: dict[str, Any] = {
     "marker": "o",
     "markersize": 5,
@@ -143,7 +148,7 @@ _BEST: dict[str, Any] = {
 def _set_scales(axes: Axes, shown: Sequence[LossCurves], *, headroom: float) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
     axes.set_xlim(0, max((int(curves.epochs[-1]) for curves in shown), default=1))
-    losses = _finite([part for curves in shown for part in (curves.train, curves.val)])
+    losses = _finite([part for own in shown for part in (own.train, own.val, own.val_clean) if part is not None])
     val = _finite([mean_over_fits(curves.val) for curves in shown])
     if val.size:
         untrained = _finite([curves.val[:, 0] for curves in shown])
@@ -158,13 +163,16 @@ def _finite(parts: Sequence[Array]) -> Array:
     return finite
 
 
-def _add_legend(figure: Figure, *, fits: int, onset: bool) -> None:
+def _add_legend(figure: Figure, *, fits: int, onset: bool, noisy: bool) -> None:
     width, height = figure.get_size_inches()
-    spread = f" (mean, range over {fits} fits)" if fits > 1 else ""
+    # One more line leaves less room for words.
+    spread = f" ({'range over ' if noisy else 'mean, range over '}{fits} fits)" if fits > 1 else ""
     handles: dict[str, Artist | tuple[Artist, ...]] = {
         "train": _line(TRAIN, fits),
         f"validation{spread}": _line(VAL, fits),
     }
+    if noisy:
+        handles["right labels"] = Line2D([], [], **_CLEAN)
     if onset:
         mark = Line2D([], [], color=INK, linestyle="none", marker="|", markersize=9, markeredgewidth=1.1)
         handles["onset, 95 % interval"] = Patch(color=INK, alpha=0.13, linewidth=0), mark
@@ -175,7 +183,7 @@ def _add_legend(figure: Figure, *, fits: int, onset: bool) -> None:
         loc="upper left",
         bbox_to_anchor=(0.05 / width, 1 - 0.55 / height),
         ncols=len(handles) if width > WIDE_ENOUGH else 2,
-        columnspacing=1.6,
+        columnspacing=1.0 if noisy else 1.6,
     )
 
 

@@ -45,6 +45,13 @@ def encoded(pixels: NDArray[np.uint8], kind: str = "PNG", mode: str | None = Non
     return buffer.getvalue()
 
 
+def huge() -> bytes:
+    """A small file that says that its image is huge."""
+    content = bytearray(encoded(np.zeros((4, 5), np.uint8), "BMP"))
+    content[18:26] = (10_000).to_bytes(4, "little") * 2
+    return bytes(content)
+
+
 @pytest.mark.parametrize(
     "names",
     [
@@ -155,6 +162,11 @@ def test_image_files_lie_in_the_folder_or_are_not_opened(tmp_path: Path) -> None
             {"bytes": encoded(np.zeros((4, 5), np.uint16)), "path": None},
             "are of kind I;16, L; allowed are those with a b",
         ),
+        (
+            {"bytes": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 5 4\n", "path": None},
+            "cannot be read: cannot identify",
+        ),
+        ({"bytes": huge(), "path": None}, "cannot be read: Image size (100000000 pixels) exceeds limit of"),
         ({"bytes": None, "path": None}, "the image in row 1 of column image cannot be read: it has no content"),
         ({"bytes": None, "path": "gone.png"}, "the image in row 1 of column image cannot be read: [Errno 2]"),
         (None, "the image in row 1 of column image cannot be read: it"),
@@ -284,5 +296,5 @@ def test_what_is_no_name(cache: Path, path: str) -> None:
 
 def test_without_the_library_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(UserError, match=r"needs the library datasets; install overfit_lab\[hub\], or put its parquet"):
+    with pytest.raises(UserError, match=r"needs the library datasets \(.*\); install overfit_lab\[hub\], or put its"):
         load(hub_data("owner/name"))

@@ -74,6 +74,15 @@ def test_the_source_keeps_the_right_labels() -> None:
     assert Source("again", "binary", source.x, source.y[:, 0]).fingerprint == name
 
 
+def test_rows_that_were_published_to_test_on_keep_their_labels() -> None:
+    """Also where they are validated on, and with them no row is left to test on."""
+    y, test = np.arange(60) % 3, np.arange(40, 60)
+    source = Source("mine", "multiclass", np.zeros((60, 1)), y, official_test=test, official_val=test)
+    noisy = with_label_noise(source, np.arange(60), 0.5, 0)
+    np.testing.assert_array_equal(noisy[40:], y[40:])
+    assert (noisy != y).sum() == 20
+
+
 @pytest.mark.parametrize("name", ["diabetes", "digits_ink"])
 def test_where_there_are_no_labels_it_is_refused(name: str) -> None:
     with pytest.raises(UserError, match=rf"data\.label_noise=0\.2: {name} is (unit_)?regression; only binary, multic"):

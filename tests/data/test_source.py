@@ -134,6 +134,16 @@ def test_targets_of_each_problem_type(problem: Problem, shape: tuple[int, ...], 
     assert source.outputs == outputs
 
 
+def test_labels_from_1_become_classes_from_0_and_it_is_said() -> None:
+    source = Source("mine", "multiclass", X, np.array([3, 1, 2, 1]))
+    assert (source.y.tolist(), source.outputs) == ([2, 0, 1, 0], 3)
+    assert source.said == ("labels 1 to 3 are classes 0 to 2",)
+    assert source.fingerprint == Source("mine", "multiclass", X, np.array([2, 0, 1, 0])).fingerprint
+    # One that nobody has is a class all the same.
+    gap = Source("mine", "multiclass", X, np.array([0, 2, 2, 0]))
+    assert (gap.y.tolist(), gap.outputs, gap.said) == ([0, 2, 2, 0], 3, ())
+
+
 @pytest.mark.parametrize("problem", ["regression", "unit_regression"])
 def test_real_targets_may_have_several_columns(problem: Problem) -> None:
     y = np.array([[0.0, 1.0], [0.5, 0.5], [1.0, 0.0], [0.25, 0.75]])

@@ -112,6 +112,32 @@ def test_the_target_is_inferred(tmp_path: Path, columns: list[str], target: str)
     np.testing.assert_allclose(source.y[:, 0], frame[target].to_numpy())
 
 
+def test_inputs_and_groups_are_not_taken_for_the_target(csv: Path) -> None:
+    source = load(file_data(csv, inputs=["sex", "died"], group="writer"))
+    assert source.said[0].startswith("target fare is regression")
+    with pytest.raises(UserError, match=r"data\.target is missing; .* has no column beside the inputs and groups"):
+        load(file_data(csv, inputs=FRAME.columns))
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("5.1,3.5,setosa", "its first line holds the number 5.1; needed are the names of columns"),
+        ("0,1,0,7", "its first line holds '0' twice; needed are the names of columns"),
+        ("a;b;a", "its first line holds 'a' twice; needed are the names of columns"),
+    ],
+)
+def test_a_table_whose_columns_have_no_names(tmp_path: Path, line: str, message: str) -> None:
+    (tmp_path / "a.csv").write_text(f"{line}\n" * 20)
+    with pytest.raises(UserError, match=message):
+        load(file_data(tmp_path / "a.csv"))
+
+
+def test_names_may_be_whole_numbers(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("label,0,1,2\n" + "1,0,5,7\n0,1,2,3\n" * 10)
+    assert load(file_data(tmp_path / "a.csv")).features == 3
+
+
 def test_several_targets_and_the_problem_that_is_asked_for(tmp_path: Path) -> None:
     pl.DataFrame({name: [0, 1] * 10 for name in "abc"}).write_csv(tmp_path / "a.csv")
     data = file_data(tmp_path / "a.csv", target=["b", "c"])

@@ -74,6 +74,18 @@ def test_an_explosion_does_not_flatten_the_rest(tmp_path: Path) -> None:
     assert axes.get_ylim()[1] < 20 * val[0, 0]
 
 
+def test_the_curve_against_the_right_labels_is_dashed_and_in_the_legend(tmp_path: Path) -> None:
+    run = add_run(make_study(tmp_path).run("one"), configuration(4, 0.0), Onset("not_reached"), losses(5))
+    val = losses(5)
+    curves = LossCurves(np.arange(21), 0.5 * val, val, np.zeros(len(val), int), val_clean=0.8 * val)
+    with house_style():
+        figure = draw_run(run, curves, name="", loss_label="loss")
+    (dashed,) = (line for line in figure.axes[0].lines if line.get_linestyle() == "--")
+    np.testing.assert_allclose(np.asarray(dashed.get_ydata()), 0.8 * val.mean(axis=0))
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels == ["train", "validation (range over 2 fits)", "right labels", "best epoch"]
+
+
 @pytest.mark.parametrize(("turn", "floor", "scale"), [(5, 1.0, "linear"), (10, 0.02, "log")])
 def test_the_loss_axis_is_logarithmic_where_the_range_is_wide(
     tmp_path: Path, turn: int, floor: float, scale: str

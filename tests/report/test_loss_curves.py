@@ -20,6 +20,18 @@ def test_losses_of_fits_keep_their_places_whatever_the_order_of_rows() -> None:
     np.testing.assert_array_equal(curves.val, val)
 
 
+def test_losses_against_the_right_labels_are_there_where_some_were_made_wrong() -> None:
+    train, val = np.arange(6.0).reshape(2, 3), 10 + np.arange(6.0).reshape(2, 3)
+    frame = curves_frame({"val": val, "train": train})
+    assert loss_curves(frame).val_clean is None
+    clean = frame.filter(pl.col("metric") == "loss").with_columns(
+        pl.lit("loss_clean").alias("metric"), pl.col("value") / 2
+    )
+    curves = loss_curves(pl.concat([clean, frame]).sample(fraction=1, shuffle=True, seed=1))
+    np.testing.assert_array_equal(curves.val, val)
+    np.testing.assert_array_equal(curves.val_clean, val / 2)
+
+
 def test_the_mean_ends_where_a_fit_does() -> None:
     losses = np.array([[1.0, 2.0, 3.0, 4.0], [3.0, np.inf, np.nan, 6.0]])
     np.testing.assert_array_equal(mean_over_fits(losses), [2.0, np.nan, np.nan, 5.0])

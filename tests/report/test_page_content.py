@@ -220,9 +220,19 @@ def test_curves_are_the_means_with_four_digits_and_their_band(tmp_path: Path) ->
     assert shown.val == [0.2117, 0.6, None]
     assert shown.train == [0.1059, 0.3, None]
     assert shown.val_band == [[0.1235, 0.5, 0.1], [0.3, 0.7, 0.1]]
+    assert shown.val_clean == []
     # From a tenth of the lowest mean on; the losses below it would flatten the rest.
     assert shown.span == (0.05, 0.7)
     assert shown.log
+
+
+def test_the_curve_against_the_right_labels_is_a_mean_and_is_in_sight(tmp_path: Path) -> None:
+    run = add_run(make_study(tmp_path).run("one"), configuration(4, 0.0), overfit(5), losses(5))
+    val = np.array([[0.5, 0.6, 0.7], [0.7, 0.8, 0.9]])
+    curves = LossCurves(np.array([0, 5, 10]), val, val, np.zeros(2, dtype=np.int64), val_clean=val / 4)
+    shown = page_curves(run, curves)
+    assert shown.val_clean == [0.15, 0.175, 0.2]
+    assert shown.span == (0.125, 0.9)
 
 
 def test_the_validation_curve_names_its_sides(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ class PageCurves:
         span: The losses to show, or None where none is finite.
         log: Whether their range calls for a logarithmic axis.
         fits: How many there are.
+        val_clean: As `val`, against the right labels where some were made wrong; else empty.
     """
 
     epochs: list[int]
@@ -40,6 +41,7 @@ class PageCurves:
     span: tuple[float, float] | None
     log: bool
     fits: int
+    val_clean: list[float | None]
 
 
 def page_curves(run: RunRecord, curves: LossCurves) -> PageCurves:
@@ -57,6 +59,7 @@ def page_curves(run: RunRecord, curves: LossCurves) -> PageCurves:
         span=span,
         log=span is not None and 0 < WIDE * span[0] < span[1],
         fits=len(curves.val),
+        val_clean=[] if curves.val_clean is None else all_rounded(mean_over_fits(curves.val_clean)[places].tolist()),
     )
 
 
@@ -89,7 +92,8 @@ def _span(curves: LossCurves) -> tuple[float, float] | None:
     val = _finite(mean_over_fits(curves.val))
     if not val.size:
         return None
-    losses = np.concatenate([_finite(curves.train), _finite(curves.val)])
+    shown = [part for part in (curves.train, curves.val, curves.val_clean) if part is not None]
+    losses = np.concatenate([_finite(part) for part in shown])
     untrained = _finite(curves.val[:, 0]).max(initial=val.min())
     low, high = max(losses.min(), val.min() / NEGLIGIBLE), min(losses.max(), EXPLOSION * untrained)
     # Rounding could cut a curve that hugs an end by a hair; the axis leaves more room than that.

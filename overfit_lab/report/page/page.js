@@ -333,6 +333,7 @@ function drawRun() {
   const curves = page.curves[state.run];
   by("run-name").textContent = run.name;
   by("run-words").textContent = run.sentences.join(" ");
+  by("clean-words").hidden = !curves.val_clean.length;
   by("band-words").textContent = curves.fits > 1 ? ` (mean, range over ${curves.fits} fits)` : "";
   by("onset-words").hidden = !run.onset;
   by("descriptive").hidden = !run.descriptive.length;
@@ -351,6 +352,12 @@ function curveTraces(curves, colors) {
     traces.push({
       x: curves.epochs, y: curves[name], mode: "lines", name: said, line: { color: colors[name], width: 2 },
       hovertemplate: `epoch %{x}: ${said} %{y:.4g}<extra></extra>`,
+    });
+  }
+  if (curves.val_clean.length) {
+    traces.push({
+      x: curves.epochs, y: curves.val_clean, mode: "lines", line: { color: colors.val, width: 1.5, dash: "4px,3px" },
+      hovertemplate: "epoch %{x}: validation against the right labels %{y:.4g}<extra></extra>",
     });
   }
   return traces;
