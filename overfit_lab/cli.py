@@ -205,7 +205,9 @@ def _train(arguments: list[str]) -> int:
         # Hydra's own flags, in a combination that it does not take.
         if str(error).startswith(("Only one of --", "The --resolve flag")):
             return _refuse(str(error))
-        raise
+        # Optuna's sweeper asks for the best run where all have failed, which is said below.
+        if not str(error).startswith("No trials are completed"):
+            raise
     except Exception as error:
         # Hydra's own launchers for submitit raise what has become of the first job that was killed. What has become of
         # all of them stands in the study.

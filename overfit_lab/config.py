@@ -356,6 +356,15 @@ class RMSprop(_Optimizer):
     eps: Positive
 
 
+class CustomOptimizer(Targeted):
+    """The user's own optimizer: a torch.optim.Optimizer by its dotted path."""
+
+    kind: Literal["custom"]
+    target: str = Field(alias="_target_")
+    # None where it takes none, or is to use its own.
+    lr: Positive | None
+
+
 class TrainingConfig(Section):
     """Length of a fit and what is measured on the way."""
 
@@ -391,6 +400,12 @@ class TrainerConfig(Section):
             if isinstance(values, Mapping) and key in values:
                 raise UserError(f"trainer.{key}={values[key]}: {ONE_DEVICE}")
         return values
+
+
+class LoggerConfig(Targeted):
+    """A logger of Lightning's beside the event files, by its dotted path; none where there is no path."""
+
+    target: str | None = Field(alias="_target_")
 
 
 class StudyConfig(Section):
@@ -463,7 +478,7 @@ ModelConfig = Annotated[
     Discriminator(_model_tag),
 ]
 PenaltyConfig = Annotated[NoPenalty | L2Penalty | L1Penalty | ElasticNetPenalty, Field(discriminator="kind")]
-OptimizerConfig = Annotated[SGD | Momentum | Adam | AdamW | RMSprop, Field(discriminator="kind")]
+OptimizerConfig = Annotated[SGD | Momentum | Adam | AdamW | RMSprop | CustomOptimizer, Field(discriminator="kind")]
 
 
 class Config(Section):
@@ -479,6 +494,7 @@ class Config(Section):
     trainer: TrainerConfig
     seed: Seed
     study: StudyConfig
+    logger: LoggerConfig = LoggerConfig(_target_=None)
 
 
 def parse(values: Mapping[str, Any]) -> Config:
@@ -556,7 +572,7 @@ def config_id(config: Config) -> str:
 def _relevant(config: Config) -> dict[str, Any]:
     return config.model_dump(
         exclude_defaults=True,
-        exclude={"study": True, "trainer": {"accelerator"}, "training": {"checkpoint_seconds"}},
+        exclude={"study": True, "logger": True, "trainer": {"accelerator"}, "training": {"checkpoint_seconds"}},
     )
 
 

@@ -23,6 +23,8 @@ from overfit_lab.model import Pass, build_network, count_parameters, count_pass,
 from overfit_lab.objective import penalised_names
 from overfit_lab.records import SCHEMA_VERSION, DuplicatesRecord, RunFiles, SourceRecord, StudyFiles, StudyRecord
 from overfit_lab.task import Task, make_task
+from overfit_lab.training.custom_optimizer import check_custom, decays
+from overfit_lab.training.loggers import check_logger
 from overfit_lab.training.stack import Choice, choose_form
 
 
@@ -66,6 +68,7 @@ class Plan:
             *(part.model_dump_json(by_alias=True) for part in (config.data, config.split, config.task)),
             stackable_shape(config.model),
             config.optimizer.kind,
+            config.optimizer.target if isinstance(config.optimizer, cfg.CustomOptimizer) else None,
             self.weights,
             config.training,
             config.trainer,
@@ -164,9 +167,13 @@ def prepare(config: cfg.Config, *, elsewhere: bool = False) -> Plan:
     if isinstance(config.model, cfg.CustomModel) and count_parameters(network) == 0:
         target = config.model.target
         raise UserError(f"model._target_={target}: it has no trainable parameter; at least one is needed")
+    if isinstance(config.optimizer, cfg.CustomOptimizer):
+        trained = {name: tuple(p.shape) for name, p in network.named_parameters() if p.requires_grad}
+        check_custom(config.optimizer, trained, weights)
     key = config.model.model_dump_json(by_alias=True)
     form, per_row = _try(key, config.model, source.sizes, mixed_precision=mixed, sparse=source.sparse)
     plan = Plan(config, source, split, duplicates, task, network, weights, form, per_row)
+    check_logger(config.logger)
     plan.study.check(plan.study_record)
     if source.said:
         _say(source.name, source.said)
@@ -188,7 +195,8 @@ def _try(
     # The jobs of a sweep share few networks, and a trial costs more than all other checks. The key is as in `_load`.
     network = build_network(model, *sizes)
     form = choose_form(network, sizes.inputs, mixed_precision=mixed_precision, tokens=sizes.tokens, sparse=sparse)
-    return form, None if form.form in ("layered", "sparse") else count_pass(network, sizes.inputs)
+    plain = form.form in ("layered", "sparse") and not any(True for _ in network.buffers())
+    return form, None if plain else count_pass(network, sizes.inputs)
 
 
 def _weights(config: cfg.Config, network: nn.Module) -> frozenset[str]:
@@ -199,7 +207,8 @@ def _weights(config: cfg.Config, network: nn.Module) -> frozenset[str]:
         # Nothing is penalised, but a penalty of 0 is the same, and trains in the same cohort.
         return penalised_names(network)
     except UserError:
-        if isinstance(config.optimizer, cfg.AdamW):
+        optimizer = config.optimizer
+        if isinstance(optimizer, cfg.AdamW) or (isinstance(optimizer, cfg.CustomOptimizer) and decays(optimizer)):
             raise
         return frozenset()
 

@@ -25,6 +25,7 @@ from overfit_lab.records import SCHEMA_VERSION, Descriptive, FitRecord, RunRecor
 from overfit_lab.train import Trained, train_cohort
 from overfit_lab.training.events import CohortEvents, RunMembers
 from overfit_lab.training.history import History, Listener
+from overfit_lab.training.loggers import log_run
 from overfit_lab.training.supervision import ALONE, Supervision
 
 
@@ -89,6 +90,7 @@ def execute(
             )
             events.finish(i, *_hparams(record))
             plan.files.save(record, trained.history.curves_frame(own, configuration), val_losses)
+            log_run(plan.config.logger, members[i], plan.config.study.name, trained.history, *_hparams(record))
     # Only now: whoever goes on after a kill in between needs no more than to save the rest.
     cohort.study.cohorts.end(cohort.name)
     return [plan.files.load() for plan in cohort.plans]

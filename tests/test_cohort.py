@@ -35,7 +35,7 @@ def test_layout(config: Configure) -> None:
     # Fold by fold, so that neighbours train on the same rows.
     assert cohort.streams == tuple(Stream(seed, 0, fold) for fold in range(3) for seed in (2, 4))
     assert (cohort.fits, cohort.epochs, cohort.parts) == (24, 3, [cohort.streams])
-    rates = [own.optimizer.lr for own in cohort.configurations.values()]
+    rates = [own.optimizer.lr or 0.0 for own in cohort.configurations.values()]
     assert sorted(rates) in (rates, rates[::-1])
     for plan in plans:
         (own,) = [list(cohort.configurations.values())[cohort.configuration_of(plan)]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import sys
 from collections.abc import Sequence
@@ -42,6 +43,17 @@ class Outcome:
     overrides: tuple[str, ...]
     record: RunRecord | None = None
     error: str | None = None
+
+    def __float__(self) -> float:
+        """The validation loss, which a sweeper that searches makes as low as it can; infinite where a run diverged.
+
+        Raises:
+            ValueError: The run has failed, or is to train later: it says nothing about its configuration.
+        """
+        if self.record is None:
+            raise ValueError(f"run {self.run_id}: {self.error or self.status}")
+        loss = self.record.val_loss.mean
+        return math.inf if loss is None else loss
 
 
 def finish(

@@ -52,13 +52,32 @@ class Linear(nn.Sequential):
         super().__init__(layer)
 
 
-class RandomFeatures(nn.Module):
+class FixedFeatures(nn.Module):
+    """Random features relu(v x) / sqrt(features), v ~ N(0, 1 / inputs), that are drawn once and never trained.
+
+    Args:
+        inputs: Number of features of the data.
+        features: Number of random features.
+    """
+
+    directions: Tensor
+
+    def __init__(self, inputs: int, features: int) -> None:
+        super().__init__()
+        # A buffer: what is not trained is no weight to penalise either. A ReLU may be scaled before as well as after.
+        self.register_buffer("directions", torch.randn(features, inputs) / math.sqrt(inputs * features))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Compute the features of `rows x inputs`."""
+        return nn.functional.linear(x, self.directions).relu()
+
+
+class RandomFeatures(nn.Sequential):
     """A linear model on fixed random ReLU features, of which only the last layer is trained [Rahimi and Recht 2008].
 
-    A feature is relu(v x) / sqrt(features) with v ~ N(0, 1 / inputs): then neither the kernel nor the step size that
-    gradient descent takes depends on their number. The last layer begins at zero, so gradient descent on the squared
-    error tends to the solution of least norm, which has the peak of double descent [Belkin et al. 2019; Mei and
-    Montanari 2022].
+    Features are scaled so that neither their kernel nor the step size that gradient descent takes depends on their
+    number. The last layer begins at zero, so gradient descent on the squared error tends to the solution of least
+    norm, which has the peak of double descent [Belkin et al. 2019; Mei and Montanari 2022].
 
     Args:
         inputs: Number of features of the data.
@@ -66,21 +85,11 @@ class RandomFeatures(nn.Module):
         features: Number of random features.
     """
 
-    directions: Tensor
-
     def __init__(self, inputs: int, outputs: int, *, features: int) -> None:
-        super().__init__()
-        # A buffer: what is not trained is no weight to penalise either.
-        self.register_buffer("directions", torch.randn(features, inputs) / math.sqrt(inputs))
-        self.head = nn.Linear(features, outputs)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Compute the logits of `rows x inputs`."""
-        features = nn.functional.linear(x, self.directions).relu() / math.sqrt(self.directions.shape[0])
-        logits: Tensor = self.head(features)
-        return logits
+        last = nn.Linear(features, outputs)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        super().__init__(FixedFeatures(inputs, features), last)
 
 
 class MLP(nn.Sequential):

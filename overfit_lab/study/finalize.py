@@ -19,7 +19,7 @@ import polars as pl
 import torch
 
 from overfit_lab.cohort import Cohort
-from overfit_lab.config import Config, StudyConfig, parse
+from overfit_lab.config import Config, LoggerConfig, StudyConfig, parse
 from overfit_lab.data.split import Fold, Rows, Split
 from overfit_lab.data.unseal import unseal
 from overfit_lab.environment import describe_environment, device_name
@@ -154,7 +154,7 @@ def _plan(study: Study, selection: Selection) -> Plan:
     trainer = config.trainer
     if trainer.accelerator == "cuda" and not torch.cuda.is_available():
         trainer = trainer.model_copy(update={"accelerator": "auto"})
-    plan = prepare(config.model_copy(update={"study": own, "trainer": trainer}))
+    plan = prepare(config.model_copy(update={"study": own, "trainer": trainer, "logger": LoggerConfig(_target_=None)}))
     study.files.check(plan.study_record)
     if len(plan.split.test) == 0:
         raise UserError(f"{study.files.directory}: it has no test rows (split.test_fraction=0), so there is no test")

@@ -104,7 +104,10 @@ def _order(value: Any) -> tuple[int, float, str]:  # noqa: ANN401 - any configur
 
 
 def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Give nested configuration values dotted names; lists become text. The study's own name and place are left out."""
+    """Give nested configuration values dotted names; lists become text.
+
+    Where the study lies and who logs it is left out: it does not matter to a result.
+    """
     flat: dict[str, Any] = {}
     for key, value in config.items():
         name = f"{prefix}{key}"
@@ -112,7 +115,7 @@ def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
             flat |= flatten(value, f"{name}.")
         else:
             flat[name] = str(value) if isinstance(value, list) else value
-    return {key: value for key, value in flat.items() if not key.startswith("study.")}
+    return {key: value for key, value in flat.items() if not key.startswith(("study.", "logger."))}
 
 
 def _row(run: RunRecord) -> dict[str, Any]:

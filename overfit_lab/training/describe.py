@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from overfit_lab.data.datamodule import CohortDataModule
+from overfit_lab.model.networks import FixedFeatures
 from overfit_lab.seeding import numpy_generator
 from overfit_lab.task.task import Task
 from overfit_lab.training.measure import CHUNK_ELEMENTS, predict
@@ -114,6 +115,9 @@ def describe(
     if not isinstance(network, LayeredNetwork):
         return Description(dof, tuple(counts), margin)
     layers, stacked = network.layers(), network.stacked_parameters()
+    # What is not trained is part of the computation all the same.
+    fixed = {f"{name}.directions".lstrip(".") for name, layer in layers if isinstance(layer, FixedFeatures)}
+    stacked |= {name: value for name, value in network.stacked_constants().items() if name in fixed}
     train, measured = data.train.x, data.train_measured.x
     # Sparse rows are not multiplied one by one here, but as they were measured.
     classes = task.problem in ("binary", "multiclass")
@@ -257,8 +261,9 @@ def _normalised(margins: Tensor, layers: Layers, values: Mapping[str, Tensor]) -
     quantile = low + (high - low) * (place % 1)
     bound = torch.ones_like(quantile)
     for name, layer in layers:
-        if isinstance(layer, nn.Linear):
-            bound *= _spectral_norm(values[f"{name}.weight".lstrip(".")].double())
+        if isinstance(layer, nn.Linear | FixedFeatures):
+            kind = "weight" if isinstance(layer, nn.Linear) else "directions"
+            bound *= _spectral_norm(values[f"{name}.{kind}".lstrip(".")].double())
     result = quantile / bound
     return torch.where(result.isfinite() & ordered[:, -1].isfinite(), result, math.nan)
 
@@ -300,6 +305,8 @@ def _propagate(layers: Layers, values: Mapping[str, Tensor], x: Tensor) -> tuple
             bias = values.get(f"{name}.bias".lstrip("."))
             out = values[f"{name}.weight".lstrip(".")] @ h
             out = out if bias is None else out + bias[..., None]
+        elif isinstance(layer, FixedFeatures):
+            out = (values[f"{name}.directions".lstrip(".")] @ h).relu()
         elif type(layer) in DERIVATIVES:
             # One that works in place must not touch the rows.
             out = layer(h.clone())

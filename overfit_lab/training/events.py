@@ -75,7 +75,7 @@ class CohortEvents:
         # A curve that begins at epoch 1 is missing or empty at epoch 0.
         last = {curve: epochs[-1].numpy() for curve, epochs in history.curves.items() if epochs}
         members = np.stack(list(last.values()))[:, self._streams, self._configurations]
-        tags = [_tag(history, *curve) for curve in last]
+        tags = [history.tag(*curve) for curve in last]
         # What has diverged shows as inf or NaN.
         with np.errstate(over="ignore", invalid="ignore"):
             values = np.add.reduceat(members, self._starts, axis=1) / self._counts
@@ -153,8 +153,3 @@ def _charts(metrics: Sequence[str], *, ranged: bool) -> dict[str, dict[str, list
             name: ["Margin", [tag, f"folds/{tag}_low", f"folds/{tag}_high"]] for name, tag in tags.items()
         }
     return charts
-
-
-def _tag(history: History, split: str, metric: str) -> str:
-    # What belongs to training itself has a name of its own and no val beside it.
-    return f"{metric}/{split}" if ("val", metric) in history.curves else f"training/{metric}"

@@ -130,6 +130,10 @@ class History:
             self._stacked[split, metric] = torch.stack(values, dim=-1).numpy()
         return self._stacked[split, metric]
 
+    def tag(self, split: str, metric: str) -> str:
+        """Name a curve for a logger: `loss/val`, and `training/...` for what is of training itself and has no val."""
+        return f"{metric}/{split}" if ("val", metric) in self.curves else f"training/{metric}"
+
     def first_divergence(self, stream: int, configuration: int) -> int | None:
         """Return the first epoch at which a member was not finite, or None."""
         if self.diverged_at is None or self.diverged_at[stream, configuration] < 0:

@@ -2,37 +2,41 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from overfit_lab.config import SGD, Adam, AdamW, Momentum, OptimizerConfig, RMSprop
+from overfit_lab.config import SGD, Adam, AdamW, CustomOptimizer, Momentum, OptimizerConfig, RMSprop
+from overfit_lab.training.custom_optimizer import make_custom
+from overfit_lab.training.leaves import leaves_of, runs_of_equals
 from overfit_lab.training.stack import StackedNetwork
 
 
 def make_optimizer(
-    configs: Sequence[OptimizerConfig], network: StackedNetwork, weights: Iterable[str]
+    configs: Sequence[OptimizerConfig], network: StackedNetwork, weights: Collection[str]
 ) -> torch.optim.Optimizer:
     """Build an optimizer. Its own weight decay is used for nothing but AdamW's decoupled one, on weights alone.
 
-    Every update is elementwise, so members of a cohort do not touch one another. Fused where torch offers it: one
-    pass over the parameters instead of several.
+    Every update is elementwise, so members of a cohort do not touch one another; for those of users, which may be
+    others, see `custom_optimizer`. Fused where torch offers it: one pass over the parameters instead of several.
 
     Args:
         configs: `configurations`, settings of one kind of optimizer; fastest where they are all the same.
         network: The members; their gradients are where `differentiate` writes them.
         weights: Names of the parameters that decay.
     """
+    own = [config for config in configs if isinstance(config, CustomOptimizer)]
+    if own:
+        return make_custom(own, network, weights)
     if len(set(configs)) == 1 and not isinstance(configs[0], AdamW):
         groups = [_group(configs[0], [network.flat], decays=False)]
     else:
         decaying = set(weights)
         groups = [
-            _group(config, _leaves(network, names, first, last), decays=decays)
-            for config, first, last in _runs(configs)
+            _group(config, leaves_of(network, names, first, last), decays=decays)
+            for config, first, last in runs_of_equals(configs)
             for decays, names in (
                 (True, [name for name in network.shapes if name in decaying]),
                 (False, [name for name in network.shapes if name not in decaying]),
@@ -48,6 +52,7 @@ def make_optimizer(
             return torch.optim.Adam(groups, fused=True)
         case AdamW():
             return torch.optim.AdamW(groups, fused=True)
+    raise TypeError(f"{configs[0]} is no optimizer")
 
 
 # As the number of steps that Adam has taken: no power of a smoothing is left of the bias that it corrects.
@@ -80,27 +85,3 @@ def _group(config: OptimizerConfig, leaves: list[Tensor], *, decays: bool) -> di
         case AdamW(beta1=beta1, beta2=beta2, eps=eps, decoupled_decay=decay):
             settings |= {"betas": (beta1, beta2), "eps": eps, "weight_decay": decay if decays else 0.0}
     return settings
-
-
-def _runs(configs: Sequence[OptimizerConfig]) -> Iterable[tuple[OptimizerConfig, int, int]]:
-    """Cut configurations into runs of equal settings: (settings, first, last + 1)."""
-    first = 0
-    for config, run in itertools.groupby(configs):
-        last = first + len(list(run))
-        yield config, first, last
-        first = last
-
-
-def _leaves(network: StackedNetwork, names: Iterable[str], first: int, last: int) -> list[Tensor]:
-    """Make leaves that share values and gradients with some configurations of the network."""
-    leaves = []
-    for name in names:
-        value, gradient = network.stacked_parameters()[name], network.gradients[name]
-        # Fused updates run along memory: where other configurations lie between streams, each stream is a leaf.
-        whole = last - first == network.configurations
-        for part in [slice(None)] if whole else range(network.streams):
-            index = (part, slice(first, last))
-            leaf = value[index].requires_grad_()
-            leaf.grad = gradient[index]
-            leaves.append(leaf)
-    return leaves

@@ -20,7 +20,7 @@ def _everything(folder: Path) -> set[tuple[str, int]]:
     [
         (["data=mnits"], "data=mnits: allowed are breast_cancer, custom, diabetes, digits"),
         (["data.name=mnits"], "data.name=mnits: allowed are breast_cancer, digits"),
-        (["optimizer=newton"], "optimizer=newton: allowed are adam, adamw, momentum, rmsprop, sgd"),
+        (["optimizer=newton"], "optimizer=newton: allowed are adam, adamw, custom, momentum, rmsprop, sgd"),
         (["model.widht=3"], "there is no key model.widht; allowed there are _target_, width, depth"),
         (["optimizr=sgd"], "there is no key optimizr; allowed there are data, split, model"),
         (["model.width=["], "model.width=[ cannot be read as KEY=VALUE"),
@@ -51,6 +51,21 @@ def _everything(folder: Path) -> set[tuple[str, int]]:
             "model._target_=no.Such: ModuleNotFoundError: ",
         ),
         (["model._target_=torch.nn.ReLU"], "model._target_=torch.nn.ReLU: called with inputs=30, outputs=1"),
+        (
+            ["model=cnn"],
+            "model=cnn: the rows of the data have no shape; allowed is (channels, length) or (channels, hei",
+        ),
+        (["model=cnn", "data=digits", "model.kernel=2"], "model.kernel=2: must be odd"),
+        (["model=transformer", "model.heads=5"], "model.heads=5: must divide model.embedding=32"),
+        (["model=transformer", "model.patch=4"], "model.patch=4: must divide the sides of a row, 30"),
+        (["optimizer=custom"], "optimizer._target_ is missing; give it as optimizer._target_="),
+        (["optimizer=custom", "optimizer._target_=torch.optim.Adaam"], "optimizer._target_=torch.optim.Adaam: "),
+        (
+            ["-m", "optimizer=custom", "optimizer._target_=torch.optim.NAdam,torch.optim.LBFGS"],
+            "optimizer._target_=torch.optim.LBFGS: a step failed: ",
+        ),
+        (["logger=csv", "logger.nmae=x"], "there is no key logger.nmae; allowed there are _target_, save_dir"),
+        (["logger=csv", "+logger.nmae=x"], "logger._target_=lightning.pytorch.loggers.CSVLogger: "),
         # In a sweep, the last job's mistake is found before the first job starts.
         (["-m", "model.width=4,8,0"], "model.width=0: must be greater than or equal to 1"),
         (["-m", "data=iris,mnits"], "data=mnits: allowed are breast_cancer, custom"),

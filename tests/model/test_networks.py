@@ -9,6 +9,7 @@ from torch import nn
 
 from overfit_lab.config import Activation
 from overfit_lab.model import CNN, MLP, Linear, RandomFeatures, ResNet, count_parameters, count_pass
+from overfit_lab.model.networks import FixedFeatures
 
 FORMULAS: dict[Activation, Callable[[float], float]] = {
     "relu": lambda z: max(z, 0.0),
@@ -136,11 +137,14 @@ def test_random_features_are_their_formula_and_begin_at_zero() -> None:
     x = torch.randn(3, 4, dtype=torch.float64)
     assert not network(x).any()
     assert count_parameters(network) == 5 * 2 + 2
-    nn.init.normal_(network.head.weight)
-    nn.init.normal_(network.head.bias)
-    weight, bias, directions = (v.tolist() for v in (network.head.weight, network.head.bias, network.directions))
+    fixed, last = network
+    assert isinstance(fixed, FixedFeatures)
+    assert isinstance(last, nn.Linear)
+    nn.init.normal_(last.weight)
+    nn.init.normal_(last.bias)
+    weight, bias, directions = (v.tolist() for v in (last.weight, last.bias, fixed.directions))
     for row, logits in zip(x.tolist(), network(x).tolist(), strict=True):
-        features = [max(0.0, sum(v * w for v, w in zip(row, way, strict=True))) / math.sqrt(5) for way in directions]
+        features = [max(0.0, sum(v * w for v, w in zip(row, way, strict=True))) for way in directions]
         for k in range(2):
             assert logits[k] == pytest.approx(sum(f * w for f, w in zip(features, weight[k], strict=True)) + bias[k])
 
@@ -150,13 +154,8 @@ def test_neither_scale_nor_number_of_random_features_changes_their_kernel() -> N
     torch.manual_seed(0)
     x = torch.randn(1, 50)
     for features in (20_000, 80_000):
-        network = RandomFeatures(50, 1, features=features)
-        nn.init.ones_(network.head.weight)
-        kernel = (x @ network.directions.T).relu().square().sum() / features
+        kernel = FixedFeatures(50, features)(x).square().sum()
         assert kernel.item() == pytest.approx(x.square().sum().item() / 100, rel=0.03)
-        assert network(x).item() == pytest.approx(
-            math.sqrt(features) * (x.norm().item() / math.sqrt(50)) / math.sqrt(2 * math.pi), rel=0.03
-        )
 
 
 def test_what_a_pass_of_a_row_costs() -> None:

@@ -68,6 +68,19 @@ def _in_float64() -> Cohort:
     return make_cohort(load_source("wine"), dropout=0.3, epochs=4, checkpoint_seconds=0, precision="64-true")
 
 
+def _with_an_optimizer_of_the_users(name: str) -> Cohort:
+    own = cfg.CustomOptimizer.model_validate({"kind": "custom", "_target_": f"torch.optim.{name}", "lr": 0.01})
+    return make_cohort(
+        load_source("wine"),
+        penalties=[Penalty(0.0, 0.1)] * 2,
+        optimizers=[own, own.model_copy(update={"lr": 0.02})],
+        models=[mlp(width, "tanh", 0.0) for width in (3, 8)],
+        epochs=4,
+        checkpoint_seconds=0,
+        precision="32-true",
+    )
+
+
 COHORTS: dict[str, Callable[[], Cohort]] = {
     "layered": _plain,
     **{f"mixed {form}": partial(_mixed, form, 0.3) for form in FORMS},
@@ -75,6 +88,8 @@ COHORTS: dict[str, Callable[[], Cohort]] = {
     **{f"mixed {form} without dropout": partial(_mixed, form, 0.0) for form in FORMS},
     "draws and keeps statistics": _draws_and_keeps_statistics,
     "float64": _in_float64,
+    # One for all members and one for each.
+    **{name: partial(_with_an_optimizer_of_the_users, name) for name in ("NAdam", "Adafactor")},
 }
 
 

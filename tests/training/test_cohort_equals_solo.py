@@ -54,6 +54,11 @@ def _plain(
     return kind(_groups(weights, biases, decay), **settings)
 
 
+def _custom(name: str, **arguments: float) -> cfg.CustomOptimizer:
+    values = {"kind": "custom", "_target_": f"torch.optim.{name}", "lr": 0.01, **arguments}
+    return cfg.CustomOptimizer.model_validate(values)
+
+
 # torch's own weight_decay stands for the L2 penalty: an implementation that shares nothing with ours.
 OPTIMIZERS: dict[str, tuple[cfg.OptimizerConfig, Callable[[float], Factory]]] = {
     "sgd": (cfg.SGD(kind="sgd", lr=0.05), lambda a: lambda w, b: torch.optim.SGD(_groups(w, b, a), lr=0.05)),
@@ -69,6 +74,12 @@ OPTIMIZERS: dict[str, tuple[cfg.OptimizerConfig, Callable[[float], Factory]]] = 
     "rmsprop": (
         cfg.RMSprop(kind="rmsprop", lr=0.002, smoothing=0.9, eps=1e-8),
         lambda a: lambda w, b: torch.optim.RMSprop(_groups(w, b, a), lr=0.002, alpha=0.9),
+    ),
+    # Of the user's: one for all members, and one for each.
+    "nadam": (_custom("NAdam"), lambda a: lambda w, b: torch.optim.NAdam(_groups(w, b, a), lr=0.01)),
+    "adafactor": (
+        _custom("Adafactor", weight_decay=0.3),
+        lambda a: lambda w, b: torch.optim.Adafactor(_groups(w, b, 0.3), lr=0.01),
     ),
 }
 
@@ -128,7 +139,7 @@ def _assert_equal(cohort: Cohort, stream: int, configuration: int, alone: plain_
 def test_optimizers_and_l2_in_float64_over_50_epochs(kind: str, tmp_path: Path) -> None:
     optimizer, factory = OPTIMIZERS[kind]
     alphas = [0.0, 0.01, 0.3]
-    if kind == "adamw":
+    if kind in ("adamw", "adafactor"):
         # Its decay is decoupled and the same for all; a coupled penalty beside it is tested with Adam.
         alphas = [0.0]
     cohort = make_cohort(

@@ -117,6 +117,39 @@ def test_a_linear_regression_has_the_degrees_of_freedom_of_ridge(alpha: float) -
         assert found == pytest.approx(5, rel=1e-5)
 
 
+@pytest.mark.parametrize("alpha", [1e-4, 1e-2])
+def test_random_features_have_those_of_ridge_on_them(alpha: float) -> None:
+    model = cfg.RandomFeaturesModel(_target_="overfit_lab.model.RandomFeatures", features=9)
+    network = LayeredNetwork([[initialise(model, 4, 1, seed=0, repeat=0, fold=0)]])
+    directions = network.stacked_constants()["0.directions"][0, 0]
+    x = np.random.default_rng(0).normal(size=(30, 4))
+    features = np.maximum(x @ directions.double().numpy().T, 0)
+    centred = features - features.mean(0)
+    hat = centred @ np.linalg.solve(centred.T @ centred + 30 * alpha / 2 * np.eye(9), centred.T)
+    values = {**_member(network), "0.directions": directions}
+    found = effective_dof(network.layers(), values, REGRESSION, torch.from_numpy(x), {"1.weight"}, alpha)
+    assert found == pytest.approx(1 + np.trace(hat), rel=1e-5)
+
+
+def test_trained_random_features_are_described(tmp_path: Path) -> None:
+    model = cfg.RandomFeaturesModel(_target_="overfit_lab.model.RandomFeatures", features=9)
+    cohort = make_cohort(load_source("wine"), model=model, penalties=[Penalty(0.0, 0.1)], epochs=3)
+    cohort.train(tmp_path / "c.ckpt")
+    found = _describe(cohort)
+    network, data = cohort.module.network, cohort.data
+    assert isinstance(data.train.x, Tensor)
+    x, y = data.train.x[0, : data.train.sizes[0]].numpy(), data.train.y[0, : data.train.sizes[0]].numpy()
+    directions = network.stacked_constants()["0.directions"][0, 0].numpy()
+    weight, bias = (network.stacked_parameters()[f"1.{kind}"][0, 0].numpy() for kind in ("weight", "bias"))
+    logits = np.maximum(x @ directions.T, 0) @ weight.T + bias
+    of_class = logits[np.arange(len(y)), y]
+    logits[np.arange(len(y)), y] = -np.inf
+    norms = [np.linalg.svd(matrix, compute_uv=False)[0] for matrix in (directions, weight)]
+    expected = np.quantile(of_class - logits.max(1), 0.1) / np.prod(norms)
+    assert found.normalised_margin[0, 0].item() == pytest.approx(expected, rel=1e-9)
+    assert 0 < found.effective_dof[0, 0] < 3 * 10
+
+
 @pytest.mark.parametrize("alpha", [0.0, 1e-2, 1.0])
 def test_a_logistic_regression_has_those_of_its_information_matrix(alpha: float) -> None:
     rng = np.random.default_rng(1)

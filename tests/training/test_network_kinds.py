@@ -18,7 +18,7 @@ from overfit_lab import config as cfg
 from overfit_lab.data import Source, load_source
 from overfit_lab.model import build_network, initialise
 from overfit_lab.objective import Penalty, penalised_names
-from overfit_lab.training.stack import Choice, choose_form
+from overfit_lab.training.stack import Choice, Form, choose_form
 from tests.reference import plain_loop
 from tests.training.cohorts import Cohort, make_cohort
 
@@ -59,12 +59,14 @@ class Case:
         model: The network.
         weights: Patterns of the names of its weights, written down by hand.
         drops: Whether it can drop.
+        form: How it is stacked.
     """
 
     source: Callable[[], Source]
     model: cfg.ModelConfig
     weights: tuple[str, ...]
     drops: bool = True
+    form: Form = "vmapped"
 
     @property
     def models(self) -> list[cfg.ModelConfig]:
@@ -88,12 +90,12 @@ CASES = {
     "transformer on images": Case(_images, _transformer(patch=4), ("embed.1.weight", *_OF_THE_BLOCKS)),
     "transformer on tokens": Case(_words, _transformer(patch=1), _OF_THE_BLOCKS),
     "random features": Case(
-        partial(_images, None), _model("RandomFeatures", features=20), ("head.weight",), drops=False
+        partial(_images, None), _model("RandomFeatures", features=20), ("1.weight",), drops=False, form="layered"
     ),
 }
 
 
-def _cohort(case: Case, epochs: int, precision: str = "64-true") -> Cohort:
+def _cohort(case: Case, epochs: int, precision: str = "64-true", form: Form | None = None) -> Cohort:
     source = case.source()
     return make_cohort(
         source,
@@ -102,17 +104,17 @@ def _cohort(case: Case, epochs: int, precision: str = "64-true") -> Cohort:
         only=lambda s: (s.seed, s.fold) in STREAMS,
         seeds=(0, 7),
         epochs=epochs,
-        form="vmapped",
+        form=form or case.form,
         precision=precision,
         scale_inputs=source.tokens is None,
     )
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_it_is_vmapped_and_its_weights_are_told_from_the_rest(case: Case) -> None:
+def test_its_form_is_found_and_its_weights_are_told_from_the_rest(case: Case) -> None:
     sizes = case.source().sizes
     network = build_network(case.model, *sizes)
-    assert choose_form(network, sizes.inputs, mixed_precision=False, tokens=sizes.tokens) == Choice("vmapped")
+    assert choose_form(network, sizes.inputs, mixed_precision=False, tokens=sizes.tokens) == Choice(case.form)
     names = {name for name, _ in network.named_parameters()}
     weights = penalised_names(network)
     assert weights == set(filter(case.is_weight, names))
@@ -177,11 +179,27 @@ def test_a_member_that_is_ill_leaves_the_others_bit_identical(case: Case, tmp_pa
 def test_only_the_last_layer_of_random_features_is_trained(tmp_path: Path) -> None:
     cohort = _cohort(CASES["random features"], epochs=2)
     network = cohort.module.network
-    before = network.stacked_constants()["directions"].clone()
+    before = network.stacked_constants()["0.directions"].clone()
     # Every stream has features of its own, shared by its configurations.
     assert torch.equal(before[:, 0], before[:, 1])
     assert not torch.equal(before[0], before[1])
     assert all(not value.any() for value in network.stacked_parameters().values())
     cohort.train(tmp_path / "c.ckpt")
-    assert torch.equal(network.stacked_constants()["directions"], before.double())
+    assert torch.equal(network.stacked_constants()["0.directions"], before.double())
     assert all(value.any() for value in network.stacked_parameters().values())
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_random_features_are_the_same_in_every_form(shared: bool, tmp_path: Path) -> None:
+    """Where the configurations of a stream have the same features, these are computed once; else for each."""
+    curves = []
+    forms: tuple[Form, ...] = ("layered", "vmapped", "looped")
+    for form in forms:
+        cohort = _cohort(CASES["random features"], epochs=4, form=form)
+        if not shared:
+            with torch.no_grad():
+                cohort.module.network.stacked_constants()["0.directions"][0, 1] *= 0.5
+        curves.append(cohort.train(tmp_path / "c.ckpt").curve("val", "loss"))
+    for curve in curves[1:]:
+        np.testing.assert_allclose(curve, curves[0], rtol=1e-12)
+    assert not np.allclose(curves[0][0, 0, 1:], curves[0][0, 1, 1:], rtol=1e-6)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from overfit_lab.data.sparse_rows import StackedInputs
 from overfit_lab.model.dropout import SeededDropout
-from overfit_lab.model.networks import MLP, Linear, Quadratic
+from overfit_lab.model.networks import MLP, FixedFeatures, Linear, Quadratic, RandomFeatures
 from overfit_lab.training.stack.network import NO_NOISE, Noise, Objective, StackedNetwork
 
 aten = torch.ops.aten
@@ -32,7 +32,7 @@ DERIVATIVES: dict[type[nn.Module], Callable[[nn.Module, Tensor, Tensor, Tensor],
     nn.SiLU: lambda layer, d, h, out: aten.silu_backward(d, h),
     Quadratic: lambda layer, d, h, out: 2 * h * d,
 }
-_LAYERS = {nn.Linear, SeededDropout, nn.Dropout, nn.Identity, *DERIVATIVES}
+_LAYERS = {nn.Linear, FixedFeatures, SeededDropout, nn.Dropout, nn.Identity, *DERIVATIVES}
 
 
 def is_layered(network: nn.Module) -> bool:
@@ -53,6 +53,8 @@ def is_layered(network: nn.Module) -> bool:
         and len(set(parameters)) == len(parameters)
         and all(p.requires_grad for p in parameters)
         and any(isinstance(layer, nn.Linear) for _, layer in layers)
+        # Nothing flows back through what is first.
+        and not any(type(layer) is FixedFeatures for _, layer in layers[1:])
     )
 
 
@@ -66,7 +68,7 @@ def _sequence(network: nn.Module, prefix: str = "") -> list[tuple[str, nn.Module
     """List the layers of nested sequences with their names; None where anything else is among them."""
     if type(network) in _LAYERS:
         return [(prefix, network)]
-    if type(network) not in (nn.Sequential, MLP, Linear):
+    if type(network) not in (nn.Sequential, MLP, Linear, RandomFeatures):
         return None
     layers = []
     # Not named_children, which names a layer that stands at two places once.
@@ -89,6 +91,7 @@ class LayeredNetwork(StackedNetwork):
     def _lay_out(self) -> None:
         makers: dict[type[nn.Module], Callable[[str, nn.Module], _Layer]] = {
             nn.Linear: self._linear,
+            FixedFeatures: self._features,
             SeededDropout: self._dropout,
         }
         self._layers: list[_Layer] = []
@@ -103,6 +106,9 @@ class LayeredNetwork(StackedNetwork):
     def _linear(self, name: str, layer: nn.Module) -> Affine:
         weight, bias = (f"{name}.{kind}".lstrip(".") for kind in ("weight", "bias"))
         return Affine(self._values[weight], self._gradients[weight], self._values.get(bias), self._gradients.get(bias))
+
+    def _features(self, name: str, layer: nn.Module) -> _Features:
+        return _Features(self.stacked_constants()[f"{name}.directions".lstrip(".")])
 
     def _dropout(self, name: str, layer: nn.Module) -> _Dropout:
         return _Dropout(f"{name}.noise".lstrip("."), self.stacked_constants()[f"{name}.rate".lstrip(".")])
@@ -189,6 +195,23 @@ class Affine:
         if self.bias_gradient is not None:
             torch.sum(d, 2, out=self.bias_gradient)
         torch.bmm(d.view(h.shape[0], -1, h.shape[2]), h.transpose(1, 2), out=self.views[h.shape[0]][1])
+
+
+class _Features:
+    """Fixed features; the configurations of a stream that have the same ones share what is computed, too."""
+
+    def __init__(self, directions: Tensor) -> None:
+        streams, configurations, features, inputs = directions.shape
+        shared = torch.equal(directions, directions[:, :1].expand_as(directions))
+        self.groups = streams if shared else streams * configurations
+        self.directions = (directions[:, 0] if shared else directions).reshape(streams, -1, inputs)
+        self.features = features
+
+    def forward(self, h: Tensor, noise: Mapping[str, Tensor]) -> Tensor:
+        return torch.bmm(self.directions, h).relu_().view(self.groups, self.features, -1)
+
+    def backward(self, d: Tensor, h: Tensor, out: Tensor) -> Tensor:
+        raise NotImplementedError("nothing before it is trained")
 
 
 class _Activation:

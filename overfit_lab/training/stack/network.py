@@ -138,6 +138,11 @@ class StackedNetwork(nn.Module, ABC):
             module.training = mode and (self.drops or not isinstance(module, SeededDropout))
         return self
 
+    def shapes_of(self, configuration: int) -> dict[str, tuple[int, ...]]:
+        """Return the shapes of the trainable parameters of a configuration's network, without what pads it."""
+        own = dict(self._skeletons[self.size_of_configuration[configuration]].named_parameters())
+        return {name: tuple(own[name].shape) for name in self.shapes}
+
     def noise_shapes(self, features: Sequence[int]) -> list[dict[str, tuple[int, ...]]]:
         """Find for each size of network the shape of each dropout layer's noise, without the rows.
 
