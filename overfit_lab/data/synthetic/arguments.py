@@ -20,7 +20,6 @@ def checked(function: Callable[Arguments, Result]) -> Callable[Arguments, Result
     Raises:
         UserError: When the function is called, with the first of them that is missing, unknown or not allowed.
     """
-
     call: Callable[Arguments, Result] = validate_call(config=ConfigDict(strict=True))(function)
 
     @functools.wraps(function)
