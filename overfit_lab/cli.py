@@ -169,7 +169,8 @@ def _train(arguments: list[str]) -> int:
     with _ending_at_once_on_ctrl_c():
         from overfit_lab.launch.processes import warm_up
 
-        if {"-m", "--multirun"} & set(arguments):
+        elsewhere = any(word.startswith("hydra/launcher=") and word != "hydra/launcher=cohort" for word in arguments)
+        if {"-m", "--multirun"} & set(arguments) and not elsewhere:
             # Beside what this process is about to import.
             warm_up()
         import hydra

@@ -133,12 +133,13 @@ def cohort_of(record: CohortRecord, *, elsewhere: bool = False) -> Cohort:
 
 
 def divide(cohort: Cohort, halves: Sequence[Cohort]) -> None:
-    """Write the halves of a cohort down in its place."""
+    """Write the halves of a cohort down in its place, unless others have ended it meanwhile."""
     files = cohort.study.cohorts
-    record = files.load(cohort.name)
-    for half in halves:
-        told = record.model_dump(include={"command", "folder", "sweep", "threads"})
-        files.save(half.name, half.record(record.overrides, **told))
-        if (job := files.job(cohort.name)) is not None:
-            files.note_job(half.name, job)
+    if files.record(cohort.name).exists():
+        record = files.load(cohort.name)
+        for half in halves:
+            told = record.model_dump(include={"command", "folder", "sweep", "threads"})
+            files.save(half.name, half.record(record.overrides, **told))
+            if (job := files.job(cohort.name)) is not None:
+                files.note_job(half.name, job)
     files.end(cohort.name)

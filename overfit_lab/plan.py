@@ -7,6 +7,8 @@ import sys
 from collections.abc import Hashable
 from dataclasses import asdict, dataclass, field
 
+import numpy as np
+import polars as pl
 import torch
 from torch import nn
 
@@ -243,3 +245,23 @@ def _load(rows: _Rows) -> tuple[Source, Split, Duplicates]:
     source = load(rows.data, rows.problem)
     cut = make_split(source, rows.split)
     return source, cut, find_duplicates(source, cut)
+
+
+def split_frame(source: Source, split: Split) -> pl.DataFrame:
+    """List every row's role: test rows once; development rows once a repeat, with the fold that validates on them."""
+    parts = [pl.DataFrame({"row": split.test, "role": "test", "repeat": None, "fold": None}, schema=_SPLIT_SCHEMA)]
+    for repeat in sorted({f.repeat for f in split.folds}):
+        fold = np.full(source.rows, -1)
+        for f in split.folds:
+            if f.repeat == repeat:
+                fold[f.val] = f.fold
+        own = fold[split.development]
+        frame = pl.DataFrame(
+            {"row": split.development, "role": "dev", "repeat": repeat, "fold": own}, schema=_SPLIT_SCHEMA
+        )
+        # Of a hold-out's development rows, those that are only trained on belong to no fold.
+        parts.append(frame.with_columns(pl.when(pl.col("fold") >= 0).then(pl.col("fold"))))
+    return pl.concat(parts)
+
+
+_SPLIT_SCHEMA = {"row": pl.Int64, "role": pl.String, "repeat": pl.Int32, "fold": pl.Int32}

@@ -9,7 +9,6 @@ from contextlib import closing
 from typing import Any, NamedTuple
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
 from overfit_lab.analysis.onset import Onset
@@ -17,10 +16,9 @@ from overfit_lab.analysis.pooling import pool_rows
 from overfit_lab.analysis.summary import summarise
 from overfit_lab.cohort import Cohort
 from overfit_lab.data.development import Stream
-from overfit_lab.data.source import Source
-from overfit_lab.data.split import Split
 from overfit_lab.environment import describe_environment, device_name
 from overfit_lab.model import count_parameters
+from overfit_lab.plan import split_frame
 from overfit_lab.records import SCHEMA_VERSION, Descriptive, FitRecord, RunRecord, Status, ValLoss, ValLosses
 from overfit_lab.train import Trained, train_cohort
 from overfit_lab.training.events import CohortEvents, RunMembers
@@ -56,7 +54,7 @@ def execute(
     """
     started = time.perf_counter()
     first, environment = cohort.plans[0], describe_environment(command)
-    first.study.create(first.study_record, _split_frame(first.source, first.split))
+    first.study.create(first.study_record, split_frame(first.source, first.split))
     missing = cohort.missing
     for plan in missing:
         plan.files.directory.mkdir(parents=True, exist_ok=True)
@@ -194,26 +192,6 @@ def _val_losses(trained: Trained, own: Mapping[int, Stream], configuration: int)
     return ValLosses(
         epochs=np.array(storage.epochs), losses=np.stack(losses), rows=np.stack(rows), folds=np.stack(folds)
     )
-
-
-def _split_frame(source: Source, split: Split) -> pl.DataFrame:
-    """List every row's role: test rows once; development rows once a repeat, with the fold that validates on them."""
-    parts = [pl.DataFrame({"row": split.test, "role": "test", "repeat": None, "fold": None}, schema=_SPLIT_SCHEMA)]
-    for repeat in sorted({f.repeat for f in split.folds}):
-        fold = np.full(source.rows, -1)
-        for f in split.folds:
-            if f.repeat == repeat:
-                fold[f.val] = f.fold
-        own = fold[split.development]
-        frame = pl.DataFrame(
-            {"row": split.development, "role": "dev", "repeat": repeat, "fold": own}, schema=_SPLIT_SCHEMA
-        )
-        # Of a hold-out's development rows, those that are only trained on belong to no fold.
-        parts.append(frame.with_columns(pl.when(pl.col("fold") >= 0).then(pl.col("fold"))))
-    return pl.concat(parts)
-
-
-_SPLIT_SCHEMA = {"row": pl.Int64, "role": pl.String, "repeat": pl.Int32, "fold": pl.Int32}
 
 
 def _hparams(record: RunRecord) -> tuple[dict[str, object], dict[str, float | None]]:

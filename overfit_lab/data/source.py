@@ -144,6 +144,11 @@ class Source:
         return is_sparse(self.x)
 
     @property
+    def values_per_row(self) -> int:
+        """How many numbers are kept of a row, on average: of a sparse one each value that is not 0, and its column."""
+        return self.features if not self.sparse else 2 * math.ceil(self.x.nnz / self.rows)
+
+    @property
     def validates_on_test(self) -> bool:
         """Whether official test rows are validated on: then they are no test any more."""
         return bool(np.isin(_rows(self.official_val), _rows(self.official_test)).any())

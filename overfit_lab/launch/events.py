@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import NamedTuple
 
-from overfit_lab.claim import owners
+from overfit_lab.claim import is_alive, owners
 from overfit_lab.cohort import Cohort
 from overfit_lab.launch.job import Outcome
 
@@ -26,7 +26,10 @@ class Finished(NamedTuple):
 
 def say_busy(cohort: Cohort) -> None:
     """Tell a person why nothing seems to happen."""
-    who = owners(cohort.study.cohorts.claim(cohort.name))
+    claim = cohort.study.cohorts.claim(cohort.name)
+    if not is_alive(claim):
+        return  # it has ended meanwhile
+    who = owners(claim)
     where = f" ({who[-1].place})" if who else ""
     count = len(cohort.missing)
     runs = "1 run is" if count == 1 else f"{count} runs are"

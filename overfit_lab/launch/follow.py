@@ -11,7 +11,7 @@ from overfit_lab.claim import is_alive, owners
 from overfit_lab.cohort import Cohort
 from overfit_lab.launch.deaths import Deaths
 from overfit_lab.launch.events import Finished, Progress
-from overfit_lab.launch.job import fail, found
+from overfit_lab.launch.job import fail_all, found
 from overfit_lab.plan import Plan
 
 LOOK_SECONDS = 1.0
@@ -79,9 +79,7 @@ def follow(
                 again, error = deaths.after_death(cohort, out_of_memory=place.out_of_memory(cohort))
                 if not again:
                     error = type(error)(f"{error}; {what}")
-                    yield Finished(
-                        cohort, [fail(plan, overrides.get(plan.run_id, ()), error) for plan in cohort.missing]
-                    )
+                    yield Finished(cohort, fail_all(cohort.missing, overrides, error))
                 else:
                     print(f"overfit-lab: {what}; it goes on from its checkpoint", file=sys.stderr)
             for successor in again:

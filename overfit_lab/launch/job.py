@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -138,10 +138,14 @@ def found(plan: Plan, overrides: Sequence[str]) -> Outcome | None:
     return None if outcome is None else replace(outcome, status="trained")
 
 
-def fail(plan: Plan, overrides: Sequence[str], error: Exception) -> Outcome:
-    """Write down that a run has failed, and why."""
-    values = plan.config.model_dump(by_alias=True, mode="json")
-    return finish(plan, overrides, "failed", error=plan.files.save_failure(plan.run_id, values, error).error)
+def fail_all(plans: Iterable[Plan], overrides: Mapping[str, Sequence[str]], error: Exception) -> list[Outcome]:
+    """Write down that runs have failed, and why; `overrides` by their ids."""
+    outcomes = []
+    for plan in plans:
+        values = plan.config.model_dump(by_alias=True, mode="json")
+        line = plan.files.save_failure(plan.run_id, values, error).error
+        outcomes.append(finish(plan, overrides.get(plan.run_id, ()), "failed", error=line))
+    return outcomes
 
 
 def command_line() -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from overfit_lab.claim import exclusively
 from overfit_lab.cohort import Cohort, cohort_of
-from overfit_lab.plan import Plan
+from overfit_lab.plan import Plan, split_frame
 from overfit_lab.records import CohortRecord, StudyFiles
 
 
@@ -36,13 +36,16 @@ def write_down(
         sweep: The command's own token, see `CohortFiles.sweep`.
         living_jobs: Batch jobs that wait or run.
 
+    Raises:
+        UserError: The study has become another one meanwhile.
+
     Returns:
         The cohorts that hold a run that is asked for and not saved yet. Others may be training some of them.
     """
     study = plans[0].study
     asked = {plan.run_id: plan for plan in plans}
     told = {"command": command, "folder": str(Path.cwd()), "sweep": sweep}
-    study.directory.mkdir(parents=True, exist_ok=True)
+    study.create(plans[0].study_record, split_frame(plans[0].source, plans[0].split))
     with exclusively(study.planning):
         cohorts: list[Cohort] = []
         for name, record in study.cohorts.load_all().items():

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from overfit_lab.claim import acquire
 from overfit_lab.cohort import Cohort, divide
 from overfit_lab.errors import UserError, is_out_of_memory
-from overfit_lab.launch.job import Outcome, fail, finish
+from overfit_lab.launch.job import Outcome, fail_all, finish
 from overfit_lab.launch.supervise import ClaimSupervision, StopFlag, batch_job
 from overfit_lab.run import execute
 from overfit_lab.training.history import Listener
@@ -68,7 +68,7 @@ def train_runs(
         if not halves:
             # Its weights may come from code that is being mended: the next try starts from scratch.
             files.end(name)
-            return [fail(plan, overrides[plan.run_id], error) for plan in cohort.plans]
+            return fail_all(cohort.missing, overrides, error)
         divide(cohort, halves)
     else:
         return [

@@ -28,13 +28,13 @@ from overfit_lab.cohort import Cohort, cohort_of
 from overfit_lab.errors import UserError
 from overfit_lab.launch.deaths import Deaths
 from overfit_lab.launch.events import Finished, Progress, say_busy
-from overfit_lab.launch.job import Outcome, fail, found
+from overfit_lab.launch.job import Outcome, fail_all, found
 from overfit_lab.launch.processes import process_context
 from overfit_lab.launch.supervise import StopFlag, heeding_signals
 from overfit_lab.plan import Plan
 from overfit_lab.records import CohortFiles
 
-GRACE_SECONDS = 20.0
+GRACE_SECONDS = 10.0
 """How long processes that are told to stop may take to the next batch boundary."""
 
 # How often to look whether others are done with a cohort.
@@ -105,9 +105,7 @@ def train_in_workers(
                     again, error = deaths.after_death(cohort)
                     waiting.extendleft(reversed(again))
                     if not again:
-                        yield Finished(
-                            cohort, [fail(plan, overrides.get(plan.run_id, ()), error) for plan in cohort.plans]
-                        )
+                        yield Finished(cohort, fail_all(cohort.missing, overrides, error))
                     continue
                 if isinstance(message, int):
                     yield Progress(cohort, message)

@@ -108,6 +108,14 @@ def test_every_sparse_kind_is_the_same_source(kind: Any) -> None:  # noqa: ANN40
     assert again.fingerprint == own.fingerprint
 
 
+def test_what_is_kept_of_a_row() -> None:
+    x = np.zeros((4, 50))
+    x[0, :9] = 1
+    x[1, 3] = 1
+    assert source(x).values_per_row == 50
+    assert source(sparse.csr_array(x)).values_per_row == 2 * 3  # 10 values in 4 rows, and their columns
+
+
 def test_values_that_are_stored_though_they_are_0_make_no_difference() -> None:
     x = table()
     given = sparse.csr_array(x)

@@ -14,7 +14,8 @@ import psutil
 import pytest
 from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
 
-from overfit_lab.records import RunFiles
+from overfit_lab.claim import Owner, is_alive, owners
+from overfit_lab.records import CohortFiles, RunFiles, StudyFiles
 from tests.integration.conftest import run_command, start
 
 LONG = ("train", "training.epochs=120", "model.width=8", "model.dropout=0.1", "study.report=false")
@@ -114,7 +115,7 @@ def _wait_for_the_end_of(processes: list[psutil.Process]) -> None:
         except psutil.NoSuchProcess:
             return True
 
-    _wait_for(lambda: all(map(gone, processes)), f"the end of {processes}", seconds=10)
+    _wait_for(lambda: all(map(gone, processes)), f"the end of {processes}", seconds=30)
 
 
 def _first_epochs(files: RunFiles) -> list[int]:
@@ -238,3 +239,209 @@ def test_ctrl_c_at_once(launch: Launch, tmp_path: Path) -> None:
     assert process.returncode == 130
     assert len(err.splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def _cohort_files(folder: Path) -> CohortFiles:
+    (study,) = folder.glob("studies/*/study.json")
+    return StudyFiles(study.parent).cohorts
+
+
+def _training(folder: Path, least: float) -> list[Owner]:
+    """Who trains and has got so far."""
+    if not list(folder.glob("studies/*/study.json")):
+        return []
+    files = _cohort_files(folder)
+    claims = [files.claim(path.stem) for path in sorted(files.directory.glob("*.json"))]
+    return [owner for claim in claims if is_alive(claim) and (owner := owners(claim)[-1]).epoch > least]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2, signal.SIGINT])
+@pytest.mark.parametrize("sweep", [(), ("-m",)], ids=["one run", "a sweep"])
+def test_what_a_batch_system_sends_before_it_ends_a_job(
+    launch: Launch, tmp_path: Path, number: signal.Signals, sweep: tuple[str, ...]
+) -> None:
+    """All is saved at the next step, and nothing is computed twice though no checkpoint was due."""
+    folder, whole = tmp_path / "stopped", tmp_path / "whole"
+    folder.mkdir()
+    whole.mkdir()
+    words = ("train", *sweep, *LONG[1:], "training.epochs=400", "training.checkpoint_seconds=3600")
+    process = launch(folder, *words)
+    _wait_for(lambda: bool(_training(folder, least=20)), "training")
+    everyone = _processes(process)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    (line,) = err.decode().splitlines()
+    assert line == "overfit-lab: interrupted; what is finished is kept, and the same command goes on from there"
+    _wait_for_the_end_of(everyone)
+    assert len(list(folder.glob("studies/*/cohorts/*.ckpt"))) == 1
+    again = run_command(folder, *words)
+    assert (again.code, again.err) == (0, "")
+    assert run_command(whole, *words).code == 0
+    _assert_identical(folder, whole)
+    (files,) = _finished(folder)
+    record = files.load()
+    assert record.interruptions == 1
+    # What is noted may be a hundredth of a second old: far less than an epoch of this one.
+    assert record.epochs_repeated < 1
+
+
+def test_two_commands_on_one_study(launch: Launch, tmp_path: Path) -> None:
+    """They share the work: each run is trained once, by one of them, and both end with all of it."""
+    folder, whole = tmp_path / "shared", tmp_path / "whole"
+    folder.mkdir()
+    whole.mkdir()
+    words = (
+        *("train", "-m", "data=iris", "split.folds=3", "model.width=3,4,5,6", "training.epochs=600"),
+        *("study.report=false", "hydra.launcher.workers=1", "hydra.launcher.max_fits=3"),
+    )
+    first = launch(folder, *words)
+    _wait_for(lambda: bool(_training(folder, least=0)), "training")
+    second = launch(folder, *words)
+    said = [process.communicate(timeout=240) for process in (first, second)]
+    assert [first.returncode, second.returncode] == [0, 0]
+    for out, _ in said:
+        assert len(out.splitlines()) == 4
+    assert len(_finished(folder)) == 4
+    for files in _finished(folder):
+        # One event file: it was trained by one of them.
+        assert len(list(files.directory.glob("events.*"))) == 1
+        assert files.load().interruptions == 0
+    assert not list(folder.glob("studies/*/cohorts"))
+    assert run_command(whole, *words).code == 0
+    _assert_identical(folder, whole)
+
+
+def test_a_command_goes_on_with_what_another_one_was_training(launch: Launch, tmp_path: Path) -> None:
+    """It waits for it, says so, and takes it over when the other one is killed."""
+    words = (*LONG, "training.epochs=3000", "training.checkpoint_seconds=0.2")
+    first = launch(tmp_path, *words)
+    _wait_for(lambda: bool(_training(tmp_path, least=50)), "training")
+    second = launch(tmp_path, *words)
+    assert second.stderr is not None
+    line, who = second.stderr.readline().decode(), _training(tmp_path, least=0)[0].place
+    assert line == f"overfit-lab: 1 run is being trained by another command ({who}); waiting for it\n"
+    first.kill()
+    first.communicate()
+    second.communicate(timeout=240)
+    assert second.returncode == 0
+    (files,) = _finished(tmp_path)
+    assert files.load().interruptions == 1
+
+
+@pytest.mark.parametrize(
+    "damage", ["truncated record", "edited record", "edited curves", "no losses", "foreign record"]
+)
+def test_what_is_damaged_of_a_finished_run_is_computed_again(tmp_path: Path, damage: str) -> None:
+    """It is named, set aside, and never trusted; the report that is made before does not trust it, either."""
+    words = (
+        *("train", "-m", "data=iris", "split.folds=3", "model.width=3,4", "training.epochs=3"),
+        *("study.report=false", "hydra/launcher=basic"),
+    )
+    assert run_command(tmp_path, *words).code == 0
+    first, second = _finished(tmp_path)
+    before = first.curves.read_bytes(), first.val_losses.read_bytes()
+    path = first.record
+    if damage == "truncated record":
+        path.write_bytes(path.read_bytes()[:-200])
+    elif damage == "edited record":
+        path.write_text(path.read_text().replace('"parameters": ', '"parameters": 1'))
+    elif damage == "foreign record":
+        path.write_bytes(second.record.read_bytes())
+    elif damage == "edited curves":
+        path = first.curves
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+    else:
+        path = first.val_losses
+        path.unlink()
+    study = str(first.directory.parent.parent)
+    shown = run_command(tmp_path, "report", study)
+    assert shown.code == 0
+    assert f"{first.directory.name}" in shown.out
+    again = run_command(tmp_path, *words)
+    assert again.code == 0
+    (line,) = again.err.splitlines()
+    assert line.startswith(f"overfit-lab: {path.relative_to(tmp_path)} is ")
+    assert "damaged" in line
+    assert line.endswith("set aside as *.damaged, training it again")
+    assert (first.curves.read_bytes(), first.val_losses.read_bytes()) == before
+    first.verify()
+    assert {p.name for p in first.directory.glob("*.damaged")} >= {"run.json.damaged"}
+    assert again.out.count("finished before") == 1
+
+
+def test_a_record_of_a_newer_version_is_refused(tmp_path: Path) -> None:
+    words = ("train", "data=iris", "split.folds=3", "model.width=3", "training.epochs=2", "study.report=false")
+    assert run_command(tmp_path, *words).code == 0
+    (files,) = _finished(tmp_path)
+    newer = files.record.read_text().replace('"schema_version": 3', '"schema_version": 4')
+    files.record.write_text(newer)
+    again = run_command(tmp_path, *words)
+    assert (again.code, again.out) == (2, "")
+    assert "has schema version 4; this overfit_lab reads up to 3: upgrade it" in again.err
+    assert files.record.read_text() == newer
+
+
+def test_processes_that_go_on_when_the_command_ends(launch: Launch, tmp_path: Path) -> None:
+    """`cohort_local`: the launcher is killed, or does not wait, and its processes train all the same."""
+    words = (
+        *("train", "-m", "data=iris", "split.folds=3", "model.width=3,4,5", "training.epochs=1500"),
+        *("study.report=false", "hydra/launcher=cohort_local", "hydra.launcher.workers=2", "hydra.launcher.max_fits=3"),
+        "training.checkpoint_seconds=0.2",
+    )
+    process = launch(tmp_path, *words)
+    _wait_for(lambda: len(_training(tmp_path, least=0)) == 2, "two processes")
+    process.kill()
+    process.communicate()
+    shown = run_command(tmp_path, "status", "studies/iris-kfold").out
+    assert "2 running, 1 waiting, 0 failed, 0 lost" in shown
+    # A task that is killed is missed by nobody now, until the same command is given again: it goes on with it.
+    victim = _training(tmp_path, least=0)[0]
+    os.kill(victim.process, signal.SIGKILL)
+    again = run_command(tmp_path, *words)
+    assert again.code == 0, again.err
+    assert len(_finished(tmp_path)) == 3
+    assert sum(files.load().interruptions for files in _finished(tmp_path)) == 1
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    assert run_command(whole, *(w for w in words if "cohort_local" not in w)).code == 0
+    _assert_identical(tmp_path, whole)
+    logs = list(tmp_path.glob("studies/*/tasks/local-*.log"))
+    assert len(logs) >= 3
+    assert any("3 fits" in log.read_text() for log in logs)
+
+
+def test_a_full_disk(tmp_path: Path) -> None:
+    """A really full one: the command ends with a line, and when there is room again it goes on."""
+    if os.geteuid() != 0:
+        pytest.skip("only root may mount a small file system")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)], check=True)
+    try:
+        words = (
+            "train",
+            "-m",
+            "model.width=8,16",
+            "training.epochs=60",
+            "study.report=false",
+            "training.checkpoint_seconds=0",
+        )
+        (disk / "ballast").write_bytes(bytes(2_000_000 - 150_000))
+        full = run_command(disk, *words)
+        assert full.code == 2
+        (line,) = full.err.splitlines()
+        assert line.startswith("overfit-lab: ")
+        assert line.endswith("No space left on device")
+        assert not list(disk.glob("studies/*/runs/*/run.json"))
+        (disk / "ballast").unlink()
+        again = run_command(disk, *words)
+        assert (again.code, again.err) == (0, "")
+        whole = tmp_path / "whole"
+        whole.mkdir()
+        assert run_command(whole, *words).code == 0
+        _assert_identical(disk, whole)
+    finally:
+        subprocess.run(["umount", "--lazy", str(disk)], check=True)

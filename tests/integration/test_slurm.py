@@ -6,6 +6,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,7 +19,7 @@ from overfit_lab.launch.slurm import largest_array, queued
 from overfit_lab.records import RunFiles, StudyFiles
 from overfit_lab.study import load_study
 from tests.integration.conftest import Result, run_command, start
-from tests.integration.slurm import private_slurm, why_not
+from tests.integration.slurm import ROOT, private_slurm, why_not
 
 pytestmark = pytest.mark.skipif(why_not() is not None, reason=why_not() or "")
 
@@ -374,3 +375,29 @@ def test_hydras_own_slurm_launcher_is_preempted(slurm: Callable[..., str], tmp_p
     (record,) = [run.load() for run in finished(remote)]
     assert record.interruptions == 1
     assert record.epochs_repeated < 1
+
+
+def test_the_example_for_people_who_submit_by_hand(slurm: Callable[..., str], tmp_path: Path) -> None:
+    """Preempted, it saves, has itself queued again, and goes on."""
+    remote, here = folders(tmp_path)
+    script = Path(sys.executable).with_name("overfit-lab")
+    if not script.exists():
+        pytest.skip("overfit-lab is not installed as a command")
+    (remote / ".venv" / "bin").mkdir(parents=True)
+    (remote / ".venv" / "bin" / "overfit-lab").symlink_to(script)
+    words = (*SWEEP, "model.width=3,4", "training.epochs=3000", "hydra.launcher.workers=1")
+    options = (f"--chdir={remote}", "--cpus-per-task=1", "--mem=2G", f"--output={remote}/log")
+    example = str(ROOT / "scripts/slurm/sweep.sbatch")
+    said = subprocess.run(
+        ["sbatch", *options, example, *words], capture_output=True, text=True, check=True, cwd=remote
+    ).stdout
+    job = said.split()[-1]
+    wait_for(lambda: training(remote, least=50), "the sweep")
+    slurm("scancel", "--signal=USR2", "--batch", job)
+    wait_for(lambda: states(slurm).get(job) == "PENDING", "the job to be queued again")
+    assert not training(remote)
+    wait_for(lambda: released(slurm) and not states(slurm), "the end")
+    assert final_state(slurm, job)["JobState"] == "COMPLETED", (remote / "log").read_text()
+    undisturbed(here, "model.width=3,4", "training.epochs=3000", "hydra.launcher.workers=1")
+    assert_identical(remote, here)
+    assert all(run.load().interruptions == 1 and run.load().epochs_repeated < 1 for run in finished(remote))

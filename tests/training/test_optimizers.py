@@ -78,6 +78,8 @@ SETTINGS: dict[str, list[tuple[cfg.OptimizerConfig, Factory]]] = {
     "rmsprop": [
         _rmsprop(0.1, 0.99, 1e-8),
         _rmsprop(0.01, 0.99, 1e-8),
+        _rmsprop(0.1, 0.0, 1e-8),
+        _rmsprop(0.1, 0.99999, 1e-8),
         _rmsprop(0.1, 0.5, 1e-8),
         _rmsprop(0.1, 0.99, 0.1),
     ],
