@@ -67,8 +67,7 @@ def follow(
                 done = {plan: found(plan, overrides.get(plan.run_id, ())) for plan in cohort.plans}
                 yield Finished(cohort, [outcome for outcome in done.values() if outcome is not None])
                 # It was divided, or given up.
-                left = [plan for plan, outcome in done.items() if outcome is None]
-                again = regroup(left) if left else ()
+                again = regroup([plan for plan, outcome in done.items() if outcome is None])
             elif place.has(cohort) or is_alive(files.claim(cohort.name)):
                 unseen.pop(cohort.name, None)
                 if claims := owners(files.claim(cohort.name)):

@@ -42,11 +42,14 @@ def write_down(
     Returns:
         The cohorts that hold a run that is asked for and not saved yet. Others may be training some of them.
     """
+    if not plans:
+        return []
     study = plans[0].study
     asked = {plan.run_id: plan for plan in plans}
     told = {"command": command, "folder": str(Path.cwd()), "sweep": sweep}
     study.create(plans[0].study_record, split_frame(plans[0].source, plans[0].split))
     with exclusively(study.planning):
+        study.cohorts.clean()
         cohorts: list[Cohort] = []
         for name, record in study.cohorts.load_all().items():
             missing = [run_id for run_id in record.runs if not study.run(run_id).record.is_file()]

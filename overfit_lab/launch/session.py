@@ -170,9 +170,14 @@ class Session:
             for outcome in _Training(list(plans.values()), own, launcher, self.display).outcomes():
                 folder = StudyFiles(outcome.study).run(outcome.run_id).directory
                 # A cohort may hold runs that this command has not asked for.
-                if folder in jobs:
+                if folder in missing:
+                    missing.remove(folder)
                     self._ready[folder] = replace(outcome, overrides=tuple(overrides[folder]))
                     yield from jobs[folder]
+            # Another command was done with these before they were written down: `run` finds them.
+            for folder in plans.keys() & missing:
+                missing.remove(folder)
+                yield from jobs[folder]
 
     def _train_here(self, plan: Plan, overrides: Sequence[str]) -> Outcome:
         """Train one run in this process."""

@@ -37,11 +37,11 @@ def train_task(folder: str, cohorts: str, names: Sequence[str], token: str | Non
     # Whoever looks sees that what waits is going to be trained.
     leading = acquire(files.sweep(token)) if token is not None and files.directory.exists() else None
     for name in names:
-        if not files.record(name).exists():
+        record = files.find(name)
+        if record is None:
             continue  # it has been trained
         with heeding_signals() as flag:
             try:
-                record = files.load(name)
                 cohort = cohort_of(record)
                 torch.set_num_threads(record.threads)
                 print(f"overfit-lab: cohort {name}: {len(cohort.missing)} runs, {cohort.fits} fits", flush=True)

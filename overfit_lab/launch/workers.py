@@ -13,7 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import connection
 from multiprocessing.connection import Connection
@@ -33,6 +33,7 @@ from overfit_lab.launch.processes import process_context
 from overfit_lab.launch.supervise import StopFlag, heeding_signals
 from overfit_lab.plan import Plan
 from overfit_lab.records import CohortFiles
+from overfit_lab.training.history import History
 
 GRACE_SECONDS = 10.0
 """How long processes that are told to stop may take to the next batch boundary."""
@@ -50,7 +51,7 @@ class _Request:
 
 
 class _Busy(NamedTuple):
-    """Another command is training the cohort."""
+    """Another command is training the cohort, or has done so."""
 
 
 def train_in_workers(
@@ -216,12 +217,18 @@ def _answer(request: _Request, line: Connection, flag: StopFlag) -> list[Outcome
     from overfit_lab.launch.training import Busy, train_runs
     from overfit_lab.training.supervision import Stopped
 
+    def show(history: History) -> None:
+        # Whoever leads us may be about to leave, and will have us stop in order.
+        with suppress(OSError):
+            line.send(history.epochs)
+
     try:
-        record = CohortFiles(request.cohorts).load(request.name)
+        record = CohortFiles(request.cohorts).find(request.name)
+        if record is None:
+            return _Busy()
         torch.set_num_threads(record.threads)
         with threadpool_limits(record.threads):
-            show = [lambda history: line.send(history.epochs)]
-            return train_runs(cohort_of(record), record.overrides, record.command, show, flag)
+            return train_runs(cohort_of(record), record.overrides, record.command, [show], flag)
     except Busy:
         return _Busy()
     except Stopped:

@@ -104,6 +104,15 @@ class CohortFiles:
         """
         return read_record(self.record(name), CohortRecord)
 
+    def find(self, name: str) -> CohortRecord | None:
+        """Read a cohort, if it is not done; raises as `load`."""
+        try:
+            return self.load(name)
+        except Damaged:
+            if self.record(name).exists():
+                raise
+            return None
+
     def load_all(self, *, set_aside: bool = True) -> dict[str, CohortRecord]:
         """Read all cohorts by their names. A damaged one is named.
 
@@ -116,10 +125,9 @@ class CohortFiles:
         records = {}
         for path in sorted(self.directory.glob("*.json")):
             try:
-                records[path.stem] = self.load(path.stem)
+                if (record := self.find(path.stem)) is not None:
+                    records[path.stem] = record
             except Damaged as error:
-                if not path.exists():
-                    continue  # it has ended meanwhile
                 if not set_aside:
                     print(f"overfit-lab: {error}", file=sys.stderr)
                     continue
@@ -156,6 +164,13 @@ class CohortFiles:
             for path in self.directory.glob(pattern):
                 path.unlink(missing_ok=True)
         self.tidy()
+
+    def clean(self) -> None:
+        """Remove what commands and processes have left that were killed: their claims, and files of no cohort."""
+        for path in self.directory.glob("*"):
+            name = path.name.partition(".")[0]
+            if path.suffix != ".damaged" and not self.record(name).exists() and not is_alive(self.directory / name):
+                path.unlink(missing_ok=True)
 
     def tidy(self) -> None:
         """Remove the folder where nothing is left in it."""
