@@ -196,12 +196,15 @@ def _val_losses(trained: Trained, own: Mapping[int, Stream], configuration: int)
 
 def _hparams(record: RunRecord) -> tuple[dict[str, object], dict[str, float | None]]:
     """What TensorBoard's HPARAMS tab shows of a run."""
-    # Source and split are the same all over a study.
+    # Source and split are the same all over a study, but for how many of its rows are trained on, and how.
     hparams = {
         f"{section}.{key}": value
         for section in ("model", "penalty", "optimizer", "training")
         for key, value in record.config[section].items()
         if not isinstance(value, list)
+    }
+    hparams |= {
+        f"data.{key}": value for key in ("label_noise", "train_size") if (value := record.config["data"].get(key))
     }
     hparams |= {"seed": record.config["seed"], "parameters": record.parameters}
     return hparams, {"val_loss": record.val_loss.mean, "onset": record.onset.epoch, "gap": record.gap}

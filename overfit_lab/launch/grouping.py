@@ -78,10 +78,14 @@ def duration(plans: Sequence[Plan], machine: Machine) -> float:
 def cost(plans: Sequence[Plan], machine: Machine) -> float:
     """Guess the seconds of one optimizer step of some runs that train together."""
     # Where weights are used at many places, there are more products than parameters.
-    widest = max(max(count_parameters(p.network), p.per_row.products if p.per_row else 0) for p in plans)
+    widest: float = max(max(count_parameters(p.network), p.per_row.products if p.per_row else 0) for p in plans)
+    first, batch = plans[0], plans[0].config.training.batch_size
+    if first.form.form == "sparse":
+        # Nearly all weights are of the first layer: a row meets few of them, the optimizer all.
+        widest *= first.source.values_per_row / first.source.features + 4 / batch
     fits = sum(len(plan.split.folds) for plan in plans)
     # A product with each weight, forwards and twice backwards; the measuring of each epoch adds about half of that.
-    arithmetic = 1.5 * 6 * widest * plans[0].config.training.batch_size / machine.rate
+    arithmetic = 1.5 * 6 * widest * batch / machine.rate
     return machine.step + fits * (machine.fit + arithmetic)
 
 
@@ -165,9 +169,11 @@ def bytes_per_fit(plans: Sequence[Plan]) -> int:
     plan = plans[0]
     config, widest = plan.config, max(count_parameters(p.network) for p in plans)
     number = 8 if config.trainer.precision == "64-true" else 4
-    rows, features = plan.source.rows, plan.source.features
-    # A network of width w has about w^2 parameters; a handful of arrays of that width live at once.
-    activations = 16 * config.training.batch_size * max(features, math.isqrt(widest)) * number
+    rows, held = plan.source.rows, plan.source.values_per_row
+    # A network of width w has about w^2 parameters; a handful of arrays of that width live at once. Sparse rows are
+    # never filled in.
+    wide = 0 if plan.form.form == "sparse" else plan.source.features
+    activations = 16 * config.training.batch_size * max(wide, math.isqrt(widest)) * number
     # Of other networks it is known what a row leaves behind; and once more for its gradients.
     kept = max(p.per_row.kept if p.per_row else 0 for p in plans)
     activations = max(activations, 2 * config.training.batch_size * kept * number)
@@ -175,7 +181,7 @@ def bytes_per_fit(plans: Sequence[Plan]) -> int:
     val_rows = max(len(fold.val) for fold in plan.split.folds)
     losses = 4 * epochs * (val_rows if epochs * val_rows <= MAX_VALUES else BLOCKS)
     # Streams hold the rows once more in the order of their batches.
-    data = 2 * rows * features * number // len({p.config_id for p in plans})
+    data = 2 * rows * held * number // len({p.config_id for p in plans})
     # Beside what every step touches, the initial values are kept: the distance from them is measured.
     return _bytes_of_state(plans) * 5 // 4 + activations + losses + data
 

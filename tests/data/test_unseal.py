@@ -59,13 +59,13 @@ def test_what_cannot_be_written_down_is_not_opened(error: BaseException) -> None
     assert log == []
 
 
-# Who may say `split.test`, or take rows by it. To cut and to count needs no look at a target; run.py and finalize.py
+# Who may say `split.test`, or take rows by it. To cut and to count needs no look at a target; plan.py and finalize.py
 # write down which rows they are.
 ALLOWED = {
     "data/split.py": 0,
     "data/duplicates.py": 1,
     "data/unseal.py": 3,
-    "run.py": 1,
+    "plan.py": 1,
     "study/finalize.py": 5,
 }
 

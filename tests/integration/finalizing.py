@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from overfit_lab import cli
-from overfit_lab.records import FinalRecord, RunRecord, StudyFiles
+from overfit_lab.records import FinalRecord, RunFiles, RunRecord, StudyFiles
 from tests.integration.conftest import Result
+from tests.records.signing import sign
 
 QUICK = ("split.folds=3", "model.depth=1", "training.epochs=4", "study.report=false")
 # Two widths with two seeds each.
@@ -81,10 +82,12 @@ def keep(study: Path, wanted: Callable[[dict[str, Any]], bool]) -> None:
 
 
 def edit(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    """Change what a JSON file holds."""
+    """Change what a JSON file holds, as somebody does who knows of digests."""
     values = json.loads(path.read_text())
     change(values)
     path.write_text(json.dumps(values))
+    if path.name == "run.json":
+        sign(RunFiles(path.parent))
 
 
 def spoil(name: str, change: Callable[[bytes], bytes], study: Path) -> None:

@@ -22,7 +22,7 @@ def _everything(folder: Path) -> set[tuple[str, int]]:
         (["data.name=mnits"], "data.name=mnits: allowed are breast_cancer, digits"),
         (["optimizer=newton"], "optimizer=newton: allowed are adam, adamw, custom, momentum, rmsprop, sgd"),
         (["model.widht=3"], "there is no key model.widht; allowed there are _target_, width, depth"),
-        (["optimizr=sgd"], "there is no key optimizr; allowed there are data, split, model"),
+        (["optimizr=sgd"], "there is no key optimizr; allowed there are split, data, model"),
         (["model.width=["], "model.width=[ cannot be read as KEY=VALUE"),
         (["model.width=4,8"], "model.width=4,8: several values are a sweep; add -m"),
         (["model.width=0"], "model.width=0: must be greater than or equal to 1"),

@@ -138,7 +138,9 @@ def test_two_launchers_leave_the_same(
     assert {p.name for p in together.iterdir()} == {p.name for p in one_by_one.iterdir()}
     for name in ("study.json", "split.parquet"):
         assert (together / "iris-kfold" / name).read_bytes() == (one_by_one / "iris-kfold" / name).read_bytes()
-    assert {p.name for p in (together / "iris-kfold").iterdir()} == {"study.json", "split.parquet", "runs"}
+    # Beside a mark that the last one has left who wrote down what trains together.
+    left = {p.name for p in (together / "iris-kfold").iterdir() if not p.name.startswith(".cohorts.claim-")}
+    assert left == {"study.json", "split.parquet", "runs"}
 
 
 def _without_launcher(text: str, folder: Path) -> str:

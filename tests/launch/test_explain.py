@@ -14,7 +14,7 @@ from overfit_lab.launch.explain import explain
     ("override", "line"),
     [
         ("split=loo", "split=loo: allowed are holdout, kfold"),
-        ("foo=1", "there is no key foo; allowed there are data, split, model, task, penalty, optimizer"),
+        ("foo=1", "there is no key foo; allowed there are split, data, model, task, penalty, optimizer"),
         ("model.foo=1", "there is no key model.foo; allowed there are _target_, width, depth, activation, dropout"),
         ("model.width=[", "model.width=[ cannot be read as KEY=VALUE: no viable alternative at input '['"),
         ("seed=1,2", "seed=1,2: several values are a sweep; add -m to run one job for each"),

@@ -291,7 +291,12 @@ def test_the_study_need_not_be_there(config: Configure) -> None:
     plans = grid(small(config, "study.name=new/study"), seed=[0])
     assert planned(plans) == sets(plans)
     # What was claimed for the moment leaves a mark that nobody takes for a cohort.
-    assert {path.name.partition(".")[0] for path in plans[0].study.directory.iterdir()} <= {"cohorts", ""}
+    assert {path.name.partition(".")[0] for path in plans[0].study.directory.iterdir()} <= {
+        "cohorts",
+        "study",
+        "split",
+        "",
+    }
 
 
 ROUNDS = 12

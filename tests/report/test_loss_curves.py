@@ -9,6 +9,7 @@ import pytest
 from overfit_lab.errors import UserError
 from overfit_lab.report.loss_curves import LossCurves, load_loss_curves, loss_curves, mean_over_fits, rule_epochs
 from overfit_lab.study import load_study
+from tests.records.signing import sign
 from tests.report.made_up import curves_frame, make_sweep
 
 
@@ -70,5 +71,6 @@ def test_curves_with_rows_missing_are_named(tmp_path: Path) -> None:
     files = make_sweep(tmp_path)
     path = files.run("narrow0").curves
     pl.read_parquet(path)[:-7].write_parquet(path)
+    sign(files.run("narrow0"))
     with pytest.raises(UserError, match=r"narrow0.curves\.parquet is damaged"):
         load_loss_curves(load_study(files.directory))

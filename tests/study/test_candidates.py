@@ -16,6 +16,7 @@ from overfit_lab.errors import UserError
 from overfit_lab.records import RunFiles
 from overfit_lab.study import load_study
 from overfit_lab.study.candidates import gather_candidates
+from tests.records.signing import sign
 from tests.study.made_up import Losses, add_run, fold_columns, make_study
 
 Make = Callable[..., Config]
@@ -182,6 +183,7 @@ def _edit(files: RunFiles, change: Callable[[dict[str, object]], object]) -> Non
     record = json.loads(files.record.read_text())
     change(record)
     files.record.write_text(json.dumps(record))
+    sign(files)
 
 
 @pytest.mark.parametrize("key", ["penalty", "seed", "config_id"])
@@ -211,6 +213,7 @@ def test_losses_of_another_run_are_noticed(tmp_path: Path, make: Make, seeds: tu
     for seed in seeds:
         other = add_run(study, make("model.width=4", f"seed={seed}"), _losses(5), FOLDS)
     files.val_losses.write_bytes(other.val_losses.read_bytes())
+    sign(files)
     with pytest.raises(UserError, match=r"val_losses\.npz does not hold the losses that run\.json beside it tells of"):
         gather_candidates(load_study(tmp_path))
 
@@ -224,6 +227,7 @@ def test_losses_that_do_not_fit_their_record_are_noticed(tmp_path: Path, make: M
     else:
         kept = dict(files.load_val_losses())
         np.savez(files.val_losses, **{**kept, "folds": kept["folds"][:, 1:]})
+    sign(files)
     with pytest.raises(UserError, match="does not hold the losses"):
         gather_candidates(load_study(tmp_path))
 

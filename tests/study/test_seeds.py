@@ -14,6 +14,7 @@ from overfit_lab.records import StudyFiles
 from overfit_lab.report import seeds_table
 from overfit_lab.study import load_study
 from overfit_lab.study.seeds import across_seeds
+from tests.records.signing import sign
 from tests.report.made_up import HORIZON, add_run, configuration, losses, make_study
 
 
@@ -26,6 +27,7 @@ def _add(files: StudyFiles, seed: int, onset: int | None, width: int = 4, *, div
     add_run(path, configuration(width, 0.0, seed=seed), verdict, losses(10, floor=0.2 + 0.1 * seed))
     # Runs that differ in seed alone share a configuration.
     path.record.write_text(path.record.read_text().replace(f'"config_id": "{width}-{seed}"', f'"config_id": "{width}"'))
+    sign(path)
 
 
 def _printed(files: StudyFiles) -> str:

@@ -17,6 +17,7 @@ from overfit_lab.records import Rule, StudyFiles
 from overfit_lab.study import load_study
 from overfit_lab.study.candidates import gather_candidates
 from overfit_lab.study.selection import Selection, select
+from tests.records.signing import sign
 from tests.study.made_up import Losses, Rows, add_run, fold_columns, make_study
 
 Make = Callable[..., Config]
@@ -207,6 +208,7 @@ def test_of_pure_noise_the_lowest_loss_promises_too_much(
         for files in map(study.run, (path.name for path in study.runs.iterdir())):
             kept = dict(files.load_val_losses())
             np.savez(files.val_losses, **{**kept, "rows": np.full_like(kept["rows"], -1)})
+            sign(files)
     selection = _select(study)
     truth = 1 - selection.chosen.loss
     assert truth > 0.03
@@ -238,6 +240,7 @@ def test_losses_of_other_rows_have_no_bias_together(tmp_path: Path, config: Make
     files = study.run(next(study.runs.iterdir()).name)
     kept = dict(files.load_val_losses())
     np.savez(files.val_losses, **{**kept, "rows": np.full_like(kept["rows"], -1)})
+    sign(files)
     selection = _select(study)
     assert selection.bias is None
     assert selection.candidates[1].within_one_se is None

@@ -40,7 +40,10 @@ def test_damaged_curves_and_a_record_of_another_run_are_failed_runs(tmp_path: Pa
     assert [run.run_id for run in study.runs] == ["narrow0", "decayed0"]
     errors = {failed.run_id: failed.error for failed in study.failed}
     assert errors["medium0"].startswith(f"{files.run('medium0').curves} is missing or damaged: ")
-    assert errors["wide0"] == f"{files.run('wide0').record} is of run narrow0, not of the folder that it lies in"
+    assert (
+        errors["wide0"]
+        == f"{files.run('wide0').record} is damaged: it is of run narrow0, not of the folder that it lies in"
+    )
 
 
 def test_swept_lists_the_keys_that_differ_with_numbers_in_order(tmp_path: Path) -> None:
