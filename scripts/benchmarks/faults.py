@@ -153,6 +153,8 @@ def preempt(faults: Faults, count: int) -> None:
             if queue(faults).get(job) == "RUNNING" and job in faults.jobs():
                 slurm(faults, "scancel", "--signal=USR2", job)
                 wait_for(functools.partial(is_not_running, faults, job), f"job {job} to be queued again")
+                # Started at once, it would get the blame for its first end.
+                time.sleep(3)
                 faults.done["preempted by Slurm (SIGUSR2, queued again)"] += 1
                 count -= 1
                 tell(f"{sum(faults.done.values())}: {job} preempted, {progress(faults)}")
@@ -275,7 +277,7 @@ def command(epochs: int) -> list[str]:
     return [
         *("train", "-m", "data=digits", f"split.folds={FOLDS}", "model.width=8,16,24,32", "study.report=false"),
         "penalty.alpha=0,1e-5,3e-5,1e-4,3e-4,1e-3,3e-3,1e-2,3e-2,1e-1",
-        *(f"training.epochs={epochs}", "training.checkpoint_seconds=1", f"study.name={STUDY}"),
+        *(f"training.epochs={epochs}", "training.checkpoint_seconds=0.5", f"study.name={STUDY}"),
         *("trainer.accelerator=cpu", "model.dropout=0.1"),
         *("hydra.launcher.max_fits=50",),
     ]

@@ -86,6 +86,12 @@ def states(slurm: Callable[..., str]) -> dict[str, str]:
     return dict(line.split("|") for line in slurm("squeue", "--noheader", "--array", "--format=%i|%T").splitlines())
 
 
+def wait_until_queued_again(slurm: Callable[..., str], job: str) -> None:
+    wait_for(lambda: states(slurm).get(job) == "PENDING", f"{job} to be queued again")
+    # Slurm has it wait for two minutes, and needs some of them: started at once, a job gets the blame for its first end.
+    time.sleep(3)
+
+
 def released(slurm: Callable[..., str]) -> bool:
     """What was queued again would wait for two minutes: let it start now."""
     for job, state in states(slurm).items():
@@ -185,7 +191,7 @@ def _preempt_one(slurm: Callable[..., str], folder: Path) -> None:
     wait_for(lambda: not is_alive(claim), "the end of the task")
     stopped = owners(claim)[-1]
     assert stopped.released
-    wait_for(lambda: states(slurm).get(job) == "PENDING", "the task to be queued again")
+    wait_until_queued_again(slurm, job)
     # The very same task, by its id, goes on.
     wait_for(lambda: released(slurm) and len(owners(claim)) > before, "its second start")
     wait_for(lambda: owners(claim)[-1].horizon > 0, "its second training")
@@ -360,7 +366,7 @@ def test_hydras_own_slurm_launcher_is_preempted(slurm: Callable[..., str], tmp_p
     job = owners(claim)[-1].job
     assert job is not None
     slurm("scancel", "--signal=USR2", job)
-    wait_for(lambda: states(slurm).get(job) == "PENDING", "the job to be queued again")
+    wait_until_queued_again(slurm, job)
     wait_for(lambda: released(slurm) and len(owners(claim)) > 1, "its second start")
     out, err = process.communicate(timeout=240)
     assert (process.returncode, b"overfit-lab: " in err) == (0, False), out
@@ -388,7 +394,7 @@ def test_the_example_for_people_who_submit_by_hand(slurm: Callable[..., str], tm
     job = said.split()[-1]
     wait_for(lambda: training(remote, least=50), "the sweep")
     slurm("scancel", "--signal=USR2", "--batch", job)
-    wait_for(lambda: states(slurm).get(job) == "PENDING", "the job to be queued again")
+    wait_until_queued_again(slurm, job)
     assert not training(remote)
     wait_for(lambda: released(slurm) and not states(slurm), "the end")
     assert final_state(slurm, job)["JobState"] == "COMPLETED", (remote / "log").read_text()
