@@ -88,7 +88,7 @@ def states(slurm: Callable[..., str]) -> dict[str, str]:
 
 def wait_until_queued_again(slurm: Callable[..., str], job: str) -> None:
     wait_for(lambda: states(slurm).get(job) == "PENDING", f"{job} to be queued again")
-    # Slurm has it wait for two minutes, and needs some of them: started at once, a job gets the blame for its first end.
+    # Slurm needs a little of the two minutes that it has it wait: else it gets the blame for its first end.
     time.sleep(3)
 
 
