@@ -45,6 +45,7 @@ class Owner:
         process: The process number.
         born: When that process began, by the clock of that machine; numbers are used again.
         job: The batch job, as the batch system names it, or None.
+        restarts: How often that job was queued again before.
         since: When the claim was made, in seconds of the epoch by the owner's clock.
         begun_at: The epoch from which the owner went on.
         epoch: The epoch that it has reached, with a fraction within one.
@@ -62,6 +63,7 @@ class Owner:
     epoch: float = 0.0
     horizon: float = 0.0
     released: bool = False
+    restarts: int = 0
 
     @property
     def place(self) -> str:
@@ -132,20 +134,22 @@ class Claim:
             self.check()
 
 
-def acquire(path: Path, *, job: str | None = None) -> Claim | None:
+def acquire(path: Path, *, job: str | None = None, restarts: int = 0) -> Claim | None:
     """Claim a piece of work, if nobody who is alive has claimed it.
 
     Args:
         path: What is claimed; its folder is made where it is not there.
-        job: The batch job that this process belongs to.
+        job: The batch job that this process belongs to. What it has claimed before it was queued again is abandoned: a
+            batch system ends a job before it starts it anew.
+        restarts: How often it was queued again.
 
     Returns:
         The claim, or None where somebody else has it.
     """
     number = max(_numbers(path), default=0)
-    if number and is_alive(path):
+    me = _me(job, restarts)
+    if number and not _was_me(_read(_file(path, number)), me) and is_alive(path):
         return None
-    me = _me(job)
     if not _make(_file(path, number + 1), _encode(me)):
         return None
     if max(_numbers(path)) > number + 1:
@@ -187,6 +191,15 @@ def is_alive(path: Path) -> bool:
     if owner is not None and owner.machine == _machine():
         return _is_running(owner)
     return _age(file) < STALE_SECONDS
+
+
+def wait_while_alive(path: Path, *, job: str | None = None, restarts: int = 0) -> None:
+    """Wait until whoever works on it is done or dead; `job` and `restarts` as for `acquire`."""
+    while is_alive(path):
+        last = owners(path)[-1:]
+        if last and _was_me(last[0], _me(job, restarts)):
+            return
+        time.sleep(1)
 
 
 def _file(path: Path, number: int) -> Path:
@@ -283,8 +296,13 @@ def _age(file: Path) -> float:
         return time.time() - fresh
 
 
-def _me(job: str | None) -> Owner:
-    return Owner(socket.gethostname(), _machine(), os.getpid(), _born(os.getpid()), job, time.time())
+def _me(job: str | None, restarts: int) -> Owner:
+    own = _born(os.getpid())
+    return Owner(socket.gethostname(), _machine(), os.getpid(), own, job, time.time(), restarts=restarts)
+
+
+def _was_me(owner: Owner | None, me: Owner) -> bool:
+    return owner is not None and owner.job is not None and owner.job == me.job and owner.restarts < me.restarts
 
 
 @functools.cache

@@ -574,3 +574,19 @@ def test_owners_have_one_size(tmp_path: Path) -> None:
     file.write_bytes(json.dumps(vars(long)).encode().ljust(1024))
     assert (file.stat().st_size, owners(path)) == (1024, [long])
     claim.release()
+
+
+def test_what_a_batch_job_has_claimed_before_it_was_queued_again(tmp_path: Path) -> None:
+    """On another node, perhaps, and fresh: but its batch system has ended it. Beside it, it is alive."""
+    path = tmp_path / "work"
+    first = acquire(path, job="7_3")
+    assert first is not None
+    assert acquire(path, job="7_3") is None
+    assert acquire(path, job="7_4", restarts=1) is None
+    assert acquire(path, restarts=1) is None
+    again = acquire(path, job="7_3", restarts=1)
+    assert again is not None
+    assert again.number == 2
+    assert not first.check()
+    again.release()
+    first.release()

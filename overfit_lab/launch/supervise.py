@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import NamedTuple
 
 from overfit_lab.claim import Claim, owners
 from overfit_lab.training.supervision import Stopped, Supervision
@@ -112,7 +113,21 @@ class ClaimSupervision(Supervision):
         return max(0.0, round(sum(owner.epoch - owner.begun_at for owner in self._before) - done, 3))
 
 
-def batch_job() -> str | None:
-    """Name the batch job that this process belongs to, as Slurm does."""
+class BatchJob(NamedTuple):
+    """The batch job that this process belongs to.
+
+    Args:
+        job: As Slurm names it, or None.
+        restarts: How often it was queued again.
+    """
+
+    job: str | None
+    restarts: int
+
+
+def batch_job() -> BatchJob:
+    """Look what batch job this process belongs to."""
     array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
-    return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID")
+    job = f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID")
+    restarts = os.environ.get("SLURM_RESTART_COUNT", "0")
+    return BatchJob(job, int(restarts) if restarts.isdecimal() else 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import sys
 from collections.abc import Iterator, Sequence
 
 from overfit_lab.claim import acquire
@@ -92,7 +93,13 @@ class Sweep:
                 return
             place.start([cohort for cohort in cohorts if not place.has(cohort)])
             events = follow(cohorts, self.overrides, place, self._write_down)
-        yield from self._show(cohorts, events)
+        try:
+            yield from self._show(cohorts, events)
+        except BaseException as interruption:
+            if not isinstance(settings, CohortSettings) and not isinstance(interruption, Exception | GeneratorExit):
+                where = self.study.directory
+                print(f"overfit-lab: its tasks go on; overfit-lab status {where} shows them", file=sys.stderr)
+            raise
 
     def _place(self) -> Place:
         if isinstance(self.settings, SlurmSettings):

@@ -20,15 +20,19 @@ from overfit_lab.errors import UserError
 
 
 def train_task(folder: str, cohorts: str, names: Sequence[str], token: str | None = None) -> int:
-    """Train cohorts that are written down; see the module for the arguments and what is returned."""
+    """Train cohorts that are written down; see the module for the arguments and what is returned.
+
+    A cohort that somebody else trains is left to him, unless it is the only one: then there is nothing better to do
+    than to wait until he is done, or is known to be dead.
+    """
     os.chdir(folder)
     # A user's own network or data lies there, as with `python -m`; last, so that it shadows nothing.
     sys.path.append(folder)
     import torch
 
-    from overfit_lab.claim import acquire
+    from overfit_lab.claim import acquire, wait_while_alive
     from overfit_lab.cohort import cohort_of
-    from overfit_lab.launch.supervise import heeding_signals
+    from overfit_lab.launch.supervise import batch_job, heeding_signals
     from overfit_lab.launch.training import Busy, train_runs
     from overfit_lab.records import CohortFiles
     from overfit_lab.training.supervision import Stopped
@@ -37,6 +41,8 @@ def train_task(folder: str, cohorts: str, names: Sequence[str], token: str | Non
     # Whoever looks sees that what waits is going to be trained.
     leading = None if token is None else acquire(files.sweep(token))
     for name in names:
+        if len(names) == 1:
+            wait_while_alive(files.claim(name), **batch_job()._asdict())
         record = files.find(name)
         if record is None:
             continue  # it has been trained

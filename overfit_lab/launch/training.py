@@ -44,7 +44,7 @@ def train_runs(
         OSError: Nothing can be written.
     """
     files, name = cohort.study.cohorts, cohort.name
-    claim = acquire(files.claim(name), job=batch_job())
+    claim = acquire(files.claim(name), **batch_job()._asdict())
     if claim is None:
         raise Busy
     if not files.record(name).exists():

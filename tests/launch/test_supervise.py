@@ -367,4 +367,6 @@ def test_the_batch_job(monkeypatch: pytest.MonkeyPatch, environment: dict[str, s
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert batch_job() == job
+    assert batch_job() == (job, 0)
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "2")
+    assert batch_job() == (job, 2)
