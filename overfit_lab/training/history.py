@@ -175,7 +175,8 @@ class History:
         """Return what a checkpoint needs, of tensors and plain values."""
         return {
             "curves": {f"{split}/{metric}": torch.stack(v) for (split, metric), v in self.curves.items()},
-            "val_losses": self.val_losses,
+            # A tensor for each stream: what is saved costs by the tensor, and there are many epochs.
+            "val_losses": [torch.stack(epochs) for epochs in zip(*self.val_losses, strict=True)],
             "diverged_at": self.diverged_at,
             "measured": self.measured,
         }
@@ -184,7 +185,8 @@ class History:
         """Continue from what a checkpoint held."""
         keys = {tuple(name.split("/")): value for name, value in state["curves"].items()}
         self.curves = {(split, metric): list(value) for (split, metric), value in keys.items()}
-        self.val_losses, self.diverged_at = state["val_losses"], state["diverged_at"]
+        streams = [values.unbind() for values in state["val_losses"]]
+        self.val_losses, self.diverged_at = [list(epoch) for epoch in zip(*streams, strict=True)], state["diverged_at"]
         # A checkpoint that does not say so was measured at every epoch.
         self.measured = state.get("measured", list(range(max(map(len, self.curves.values()), default=0))))
 
