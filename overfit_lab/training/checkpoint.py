@@ -23,7 +23,7 @@ from overfit_lab.files import write_atomically
 from overfit_lab.training.module import CohortModule
 from overfit_lab.training.supervision import Stopped, Supervision
 
-SHARE = 0.015
+SHARE = 0.018
 """Of the time, so much at most is spent on saving, however slow the disk is."""
 
 _HEAD = b"overfit_lab checkpoint 1\n"

@@ -1,6 +1,6 @@
 """What a sweep comes through: killed with -9, preempted by a real Slurm, out of disk; compared with an undisturbed one.
 
-    scripts/bench faults [--kills 30] [--preemptions 10] [--full-disks 2] [--epochs 2000] [--seed 0]
+    scripts/bench faults [--kills 30] [--preemptions 10] [--full-disks 2] [--epochs 2500] [--seed 0]
 
 200 fits of the digits, in cohorts of 50. The same command is given again after each interruption, as a person would.
 Afterwards every record must be there, with the same bytes of curves and losses as without any disturbance, and less
@@ -289,7 +289,7 @@ def main() -> None:
     parser.add_argument("--kills", type=positive, default=30)
     parser.add_argument("--preemptions", type=positive, default=10)
     parser.add_argument("--full-disks", type=positive, default=2)
-    parser.add_argument("--epochs", type=positive, default=2000)
+    parser.add_argument("--epochs", type=positive, default=2500)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     environment = os.environ | {"OMP_NUM_THREADS": "1"}

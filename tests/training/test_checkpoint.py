@@ -226,9 +226,9 @@ def test_saving_takes_no_more_than_its_share_of_the_time(tmp_path: Path, monkeyp
     cohort.training = cohort.training.model_copy(update={"checkpoint_seconds": 0.5})
     cohort.module.listeners = (tick,)
     cohort.train(tmp_path / "c.ckpt")
-    # At first after half a second, and then when what it took is 1.5 % of the time.
+    # At first after half a second, and then when what it took is 1.8 % of the time.
     assert saved[0] <= 1
-    assert all(66 <= later - earlier <= 69 for earlier, later in itertools.pairwise(saved[1:]))
+    assert all(55 <= later - earlier <= 58 for earlier, later in itertools.pairwise(saved[1:]))
     assert len(saved) <= 4
 
 
