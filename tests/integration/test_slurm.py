@@ -46,6 +46,8 @@ def slurm(cluster: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[
     for name, value in cluster.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    # Tables are read line by line.
+    monkeypatch.setenv("COLUMNS", "200")
 
     def give(*words: str) -> str:
         return subprocess.run(words, capture_output=True, text=True, check=True).stdout
