@@ -16,12 +16,10 @@ from hydra import compose, initialize_config_dir
 from overfit_lab import load_study
 from overfit_lab.config import conf_directory
 from overfit_lab.launch.events import Progress
-from overfit_lab.launch.grouping import form_cohorts, threads_for
 from overfit_lab.launch.job import config_of, register_resolvers
-from overfit_lab.launch.machine import cores, describe_machine, devices_for
-from overfit_lab.launch.planning import write_down
-from overfit_lab.launch.workers import train_in_workers
+from overfit_lab.launch.machine import describe_machine
 from overfit_lab.plan import prepare
+from scripts.benchmarks.in_workers import train_plans
 from scripts.benchmarks.processes import OVERFIT_LAB, Measured, run
 from scripts.benchmarks.sweep_competitors import grid
 from scripts.benchmarks.sweep_competitors.grid import Trained, Work
@@ -184,16 +182,8 @@ def ours_step_ms(fits: int, width: int, epochs: int) -> float:
                 words = [*_settings(epochs, Path(root)), *split, f"model.width={width}", f"penalty.alpha={1e-5 * i}"]
                 plans.append(prepare(config_of(compose("config", words, return_hydra_config=True))))
         machine = describe_machine(plans, None)
-        overrides: dict[str, list[str]] = {plan.run_id: [] for plan in plans}
-        cohorts = write_down(
-            plans,
-            overrides,
-            lambda fresh: form_cohorts(fresh, machine),
-            lambda cohort, count: threads_for(cohort.plans, machine, max(1, cores() // min(machine.workers, count))),
-            command="bench",
-        )
         begun: dict[str, float] = {}
-        for event in train_in_workers(cohorts, overrides, devices=devices_for(plans), workers=machine.workers):
+        for event in train_plans(plans, machine):
             if isinstance(event, Progress):
                 begun.setdefault(event.cohort.name, time.perf_counter())
                 if event.epoch == epochs:

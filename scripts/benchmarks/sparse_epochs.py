@@ -27,12 +27,10 @@ from torch import Tensor, nn
 from overfit_lab.config import conf_directory
 from overfit_lab.data import Source
 from overfit_lab.launch.events import Progress
-from overfit_lab.launch.grouping import form_cohorts, threads_for
 from overfit_lab.launch.job import config_of, register_resolvers
-from overfit_lab.launch.machine import cores, describe_machine, devices_for
-from overfit_lab.launch.planning import write_down
-from overfit_lab.launch.workers import train_in_workers
+from overfit_lab.launch.machine import describe_machine
 from overfit_lab.plan import prepare
+from scripts.benchmarks.in_workers import train_plans
 
 BATCH, LEARNING_RATE, SMOOTHING, EPS = 512, 1e-3, 0.9, 1e-7
 
@@ -69,17 +67,9 @@ def ours(folder: Path, width: int, alphas: Sequence[float], epochs: int) -> floa
                 ]
                 plans.append(prepare(config_of(compose("config", words, return_hydra_config=True))))
         machine = describe_machine(plans, None)
-        overrides: dict[str, list[str]] = {plan.run_id: [] for plan in plans}
-        cohorts = write_down(
-            plans,
-            overrides,
-            lambda fresh: form_cohorts(fresh, machine),
-            lambda cohort, count: threads_for(cohort.plans, machine, max(1, cores() // min(machine.workers, count))),
-            command="bench",
-        )
         # By cohort, when each epoch had been measured.
         times: dict[str, list[float]] = {}
-        for event in train_in_workers(cohorts, overrides, devices=devices_for(plans), workers=machine.workers):
+        for event in train_plans(plans, machine):
             if isinstance(event, Progress):
                 times.setdefault(event.cohort.name, []).append(time.perf_counter())
         if len(times) > machine.workers:
