@@ -418,17 +418,18 @@ class StudyConfig(Section):
     @field_validator("name")
     @classmethod
     def _fits_a_file_name(cls, name: str) -> str:
-        if len(_folder_name(name)) > 200:
+        if len(folder_name(name)) > 200:
             raise ValueError("must be shorter; as the name of a folder it would have more than 200 characters")
         return name
 
     @property
     def directory(self) -> Path:
-        """The study's folder; characters that a file name cannot hold are percent-encoded."""
-        return Path(self.root).expanduser() / _folder_name(self.name)
+        """The study's folder."""
+        return Path(self.root).expanduser() / folder_name(self.name)
 
 
-def _folder_name(name: str) -> str:
+def folder_name(name: str) -> str:
+    """Turn a study's name into one that a folder can have: what a file name cannot hold is percent-encoded."""
     folder = quote(name, safe=" !#$&'()+,;=@[]^_`{}~")
     return "%2E" + folder[1:] if folder.startswith(".") else folder
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import sys
 from collections.abc import Hashable
 from dataclasses import asdict, dataclass, field
 
@@ -177,17 +176,7 @@ def prepare(config: cfg.Config, *, elsewhere: bool = False) -> Plan:
     plan = Plan(config, source, split, duplicates, task, network, weights, form, per_row)
     check_logger(config.logger)
     plan.study.check(plan.study_record)
-    if source.said:
-        _say(source.name, source.said)
     return plan
-
-
-@functools.lru_cache
-def _say(name: str, said: tuple[str, ...]) -> None:
-    # Once in a process, however many runs there are, and only where nothing is wrong with them.
-    line = f"overfit-lab: {name}: {'; '.join(said)}"
-    # Names of columns and classes come from files, and could steer a terminal.
-    print("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line), file=sys.stderr)
 
 
 @functools.lru_cache(maxsize=64)

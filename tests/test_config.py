@@ -118,13 +118,27 @@ def test_every_yaml_file_composes_and_fits_its_schema(config: Compose, choice: s
     assert section == expected.get(group, expected)
 
 
-@pytest.mark.parametrize("name", ["file", "hub"])
-def test_a_file_of_the_users_is_called_as_its_path(config: Compose, name: str) -> None:
-    data = config(f"data={name}", "data.path=rows.csv").data
-    expected = OmegaConf.to_container(OmegaConf.load(conf_directory() / "data" / f"{name}.yaml"))
-    assert isinstance(expected, dict)
-    assert data.model_dump(by_alias=True) == {**expected, "name": "rows.csv", "path": "rows.csv"}
-    assert config(f"data={name}", "data.path=rows.csv").study.name == "rows.csv-kfold"
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("rows.csv", "rows"),
+        ("/elsewhere/rows.tsv.gz", "rows"),
+        ("~/a.b.parquet", "a.b"),
+        ("x.npz", "x"),
+        ("data/mnist/", "mnist"),
+        ("stanfordnlp/imdb", "imdb"),
+        ("v1.0", "v1.0"),
+        (".csv", ".csv"),
+        ("../up/..", Path.cwd().parent.name),
+    ],
+)
+def test_data_of_the_users_are_called_as_their_file(config: Compose, path: str, name: str) -> None:
+    for kind in ("file", "hub"):
+        composed = config(f"data={kind}", f"data.path='{path}'")
+        expected = OmegaConf.to_container(OmegaConf.load(conf_directory() / "data" / f"{kind}.yaml"), resolve=False)
+        assert isinstance(expected, dict)
+        assert composed.data.model_dump(by_alias=True) == {**expected, "name": name, "path": path}
+        assert composed.study.name == f"{name}-kfold"
 
 
 def test_columns_are_a_name_or_several(config: Compose) -> None:

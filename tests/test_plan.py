@@ -110,19 +110,6 @@ def test_runs_with_other_train_sizes_and_label_noise_share_their_source_and_stud
     assert (noisy.seal().y != plan.seal().y).sum() == 24
 
 
-def test_what_was_inferred_is_said_once_and_cannot_steer_a_terminal(
-    config: Configure, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    odd = "n\x1b[2Jo"
-    rows = "\n".join(f"{i},{'yes' if i % 2 else odd}" for i in range(40))
-    (tmp_path / "a.csv").write_text(f"x,y\n{rows}\n")
-    words = ("data=file", f"data.path={tmp_path / 'a.csv'}", "data.name=mine")
-    first, second = (prepare(config(*words, f"seed={seed}")) for seed in (0, 1))
-    assert first.study_record.said == second.study_record.said
-    said = "target y is binary: n\N{REPLACEMENT CHARACTER}[2Jo, yes are classes 0, 1; input column x"
-    assert capsys.readouterr().err == f"overfit-lab: mine: {said}\n"
-
-
 def test_where_it_is_not_said_tables_are_scaled_and_images_are_not(config: Configure) -> None:
     tables, images = (prepare(config(f"data={name}", "data.scale_inputs=auto")) for name in ("iris", "digits"))
     assert (tables.scale_inputs, images.scale_inputs) == (True, False)

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping, Sequence
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -68,9 +72,39 @@ def read_parquet(path: Path) -> pl.DataFrame:
     """
     try:
         # As bytes: a path would be taken for a pattern or an address.
-        return pl.read_parquet(io.BytesIO(path.read_bytes()))
+        return parse_parquet(path.read_bytes())
     except UNREADABLE as error:
         raise UserError(f"{path} is missing or damaged: {first_line(error)}") from error
+
+
+def parse_parquet(content: bytes) -> pl.DataFrame:
+    """Read the content of a parquet file.
+
+    Raises:
+        One of `UNREADABLE`: It is damaged.
+    """
+    with _without_panic():
+        return pl.read_parquet(io.BytesIO(content))
+
+
+@contextmanager
+def _without_panic() -> Iterator[None]:
+    """Keep back what polars prints when damage surprises it: a Rust traceback, and the exception says it again."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as printed:
+        os.dup2(printed.fileno(), 2)
+        try:
+            yield
+        except pl.exceptions.PanicException:
+            printed.truncate(0)
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            # Whatever else was printed meanwhile is for the user.
+            printed.seek(0)
+            sys.stderr.write(printed.read().decode(errors="replace"))
 
 
 def _name(path: Path) -> tuple[str, str]:
@@ -92,7 +126,8 @@ def _concat(frames: Sequence[pl.DataFrame], folder: Path) -> pl.DataFrame:
 def _classes(path: Path) -> dict[str, list[str]]:
     """Read the names of classes that the library `datasets` notes in a file."""
     try:
-        noted = json.loads(pl.read_parquet_metadata(io.BytesIO(path.read_bytes())).get("huggingface", "{}"))
+        with _without_panic():
+            noted = json.loads(pl.read_parquet_metadata(io.BytesIO(path.read_bytes())).get("huggingface", "{}"))
         features = noted.get("info", {}).get("features", {})
         return {
             column: [str(name) for name in feature["names"]]

@@ -14,7 +14,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from overfit_lab.data.columns import ColumnPreparation
-from overfit_lab.data.parquet import UNREADABLE
+from overfit_lab.data.parquet import UNREADABLE, parse_parquet
 from overfit_lab.errors import UserError, first_line
 
 # Cells of a CSV that say that there is no value.
@@ -38,7 +38,7 @@ def read_table(path: Path) -> pl.DataFrame:
         if path.suffix == ".gz":
             content = gzip.decompress(content)
         if ".parquet" in path.suffixes:
-            frame = pl.read_parquet(io.BytesIO(content))
+            frame = parse_parquet(content)
         else:
             separator = _find_separator(content.partition(b"\n")[0].decode(errors="replace").strip(), path)
             frame = pl.read_csv(io.BytesIO(content), separator=separator, infer_schema_length=None, null_values=MISSING)

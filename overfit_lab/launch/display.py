@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from overfit_lab.data.source import Source
 from overfit_lab.launch.job import Outcome
 from overfit_lab.objective import parameter_roles
 from overfit_lab.plan import Plan
@@ -33,6 +34,7 @@ class Display:
         self._lines = 0
         self._shared: set[str] = set()
         self._warned: set[str] = set()
+        self._inferred: set[str] = set()
         self._bars = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -71,11 +73,20 @@ class Display:
         """
         if verbose:
             self.console.print(_parameter_table(plan))
+        self._say_of_source(plan.source)
         target = getattr(plan.config.model, "target", "")
         if plan.form.form == "looped" and target not in self._warned:
             self._warned.add(target)
             line = f"model._target_={target} cannot be stacked, so its fits are trained one by one: {plan.form.reason}"
             print(f"overfit-lab: {line}", file=sys.stderr)
+
+    def _say_of_source(self, source: Source) -> None:
+        """Say what was inferred from a file or done to it, once, however many runs there are."""
+        line = f"overfit-lab: {source.name}: {'; '.join(source.said)}"
+        if source.said and line not in self._inferred:
+            self._inferred.add(line)
+            # Names of columns and classes come from files, and could steer a terminal.
+            print("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line), file=sys.stderr)
 
     def progress(self, done: float) -> None:
         """Show how much of what is training is done, from 0 to 1."""

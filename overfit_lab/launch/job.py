@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import re
 import shlex
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +16,7 @@ from hydra.conf import HydraConf
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from overfit_lab.config import Config, parse, run_id
+from overfit_lab.config import Config, folder_name, parse, run_id
 from overfit_lab.errors import UserError, first_line
 from overfit_lab.plan import Plan
 from overfit_lab.records import Damaged, RunRecord
@@ -99,17 +101,30 @@ def overrides_of(hydra: HydraConf) -> list[str]:
 
 
 def register_resolvers() -> None:
-    """Let YAML name where a run lies: `${overfit_lab.expand_user:ROOT}`, and below it `${overfit_lab.run_folder:}`."""
+    """Let YAML name files, as `${overfit_lab.NAME:...}`.
+
+    - `expand_user`: a folder, with `~` resolved.
+    - `study_folder`: the folder of a study, seen from `study.root`, by the study's name.
+    - `run_folder`: that of the run, seen from its study.
+    - `file_name`: what a file, a folder or a data set of the hub is called, without folders and the file's type.
+    """
 
     def expand_user(root: object) -> str:
         return str(Path(str(root)).expanduser())
 
     def run_folder(*, _root_: DictConfig) -> str:
-        config = config_of(_root_)
-        return f"{config.study.directory.name}/runs/{run_id(config)}"
+        return f"runs/{run_id(config_of(_root_))}"
 
-    OmegaConf.register_new_resolver("overfit_lab.expand_user", expand_user, replace=True)
-    OmegaConf.register_new_resolver("overfit_lab.run_folder", run_folder, replace=True)
+    def study_folder(name: object) -> str:
+        return folder_name(str(name))
+
+    def file_name(path: object) -> str:
+        # Of an absolute path the last part is a name, even where a user has written `..`.
+        name = os.path.basename(os.path.abspath(Path(str(path)).expanduser()))  # noqa: PTH100, PTH119 - as it is linked
+        return re.sub(r"(?<=.)\.(csv|tsv|parquet|npz)(\.gz)?$", "", name)
+
+    for resolver in (expand_user, run_folder, study_folder, file_name):
+        OmegaConf.register_new_resolver(f"overfit_lab.{resolver.__name__}", resolver, replace=True)
 
 
 def present(plan: Plan, overrides: Sequence[str]) -> Outcome | None:

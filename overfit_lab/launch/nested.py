@@ -19,6 +19,8 @@ from overfit_lab.launch.job import config_of
 
 OUTER_FOLDS = 5
 _OWN = ("split.outer", "study.report")
+# They leave rows and labels to validate on as they are, and may be swept as any of a run's settings.
+_OF_FITS = ("data.scale_inputs", "data.train_size")
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,8 @@ def nested_sweep(overrides: Sequence[str]) -> NestedSweep:
             if key.split("@")[0].split(".")[0] not in ("data", "split", "study"):
                 continue
             if override.is_sweep_override():
+                if key in _OF_FITS:
+                    continue
                 raise UserError(f"{word}: a nested cross-validation has one source and one split, of one study")
             if key == "split.test_fraction" and override.value():
                 raise UserError(f"{word}: the test rows of nested are the outer folds; leave it out")

@@ -32,7 +32,7 @@ def test_what_is_found_is_the_best_of_the_study(tmp_path: Path) -> None:
     }
     assert len(losses) == 5
     assert all(4 <= width <= 256 and 1e-6 <= alpha <= 1 for width, alpha in losses)
-    found = OmegaConf.load(tmp_path / "studies/optimization_results.yaml")
+    found = OmegaConf.load(tmp_path / "studies/iris-kfold/optimization_results.yaml")
     best = min(losses, key=lambda place: losses[place])
     assert found.best_value == losses[best]
     assert (found.best_params["model.width"], found.best_params["penalty.alpha"]) == best

@@ -60,12 +60,12 @@ def test_a_csv_from_the_sweep_to_the_final_test(tmp_path: Path) -> None:
         "target alive is binary: no, yes are classes 0, 1",
         "3 input columns, categories in sex, deck, missing values in age",
     )
-    assert (result.code, result.err) == (0, f"overfit-lab: ship.csv: {'; '.join(said)}\n")
-    study = tmp_path / "studies" / "ship.csv-kfold"
+    assert (result.code, result.err) == (0, f"overfit-lab: ship: {'; '.join(said)}\n")
+    study = tmp_path / "studies" / "ship-kfold"
     record = StudyFiles(study).load()
     assert record.said == list(said)
     # Two sexes, three decks, an age.
-    assert (record.source.name, record.source.rows, record.source.features) == ("ship.csv", ROWS, 6)
+    assert (record.source.name, record.source.rows, record.source.features) == ("ship", ROWS, 6)
     assert len(load_study(study).runs) == 2
     page = (study / "report" / "index.html").read_text()
     assert said[1] in page
@@ -193,4 +193,4 @@ def test_a_file_that_has_changed_is_another_study(tmp_path: Path, train: Train) 
     plan._load.cache_clear()  # as in a process of its own
     result = train(*words)
     assert result.code == 2
-    assert "belongs to other rows of ship.csv, not to ship.csv; give another study.name" in result.err
+    assert "belongs to other rows of ship, not to ship; give another study.name" in result.err

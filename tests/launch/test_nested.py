@@ -56,6 +56,13 @@ def test_there_are_five_outer_folds_unless_given() -> None:
     assert nested_sweep(["split=holdout"]).studies[0].parent.name == "breast_cancer-holdout-nested"
 
 
+def test_what_leaves_the_rows_as_they_are_may_be_swept() -> None:
+    sweep = nested_sweep(["data=iris", "data.train_size=20,40", "data.scale_inputs=true,false", "split.outer_folds=2"])
+    swept = ("data.train_size=20,40", "data.scale_inputs=true,false", "split.outer=0,1")
+    assert set(swept) <= set(sweep.overrides)
+    assert sweep.studies == tuple(Path(f"studies/iris-kfold-nested/outer-{fold}") for fold in range(2))
+
+
 @pytest.mark.parametrize(("typed", "name"), ODD)
 def test_odd_names_of_studies_and_roots(typed: str, name: str) -> None:
     sweep = nested_sweep([f"study.name={typed}", f"study.root={typed}", "split.outer_folds=2"])
@@ -74,6 +81,7 @@ def test_odd_names_of_studies_and_roots(typed: str, name: str) -> None:
         (["~split.outer"], "~split.outer: nested sets it itself"),
         (["study.report=true"], "study.report=true: nested sets it itself"),
         (["data=iris,wine"], "data=iris,wine: a nested cross-validation has one source and one split, of one study"),
+        (["data.label_noise=0,0.1"], "data.label_noise=0,0.1: a nested cross-validation has one source"),
         (["split.seed=0,1"], "split.seed=0,1: a nested cross-validation has one source and one split"),
         (["split.outer_folds=3,5"], "split.outer_folds=3,5: a nested"),
         (["study.name=a,b"], "study.name=a,b: a nested"),

@@ -115,7 +115,6 @@ class CohortLauncher(BasicLauncher):
         assert self.task_function is not None
         setup_globals()
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
-        Path(str(self.config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
         configs: list[DictConfig] = []
         numbers: list[int] = []
         returns: dict[int, JobReturn] = {}
@@ -137,6 +136,9 @@ class CohortLauncher(BasicLauncher):
             )
             # A job has a log of its own.
             configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
+        if any(job.status == JobStatus.COMPLETED for job in returns.values()):
+            # For what the sweeper writes there; a mistake alone leaves nothing behind.
+            Path(str(self.config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
         return [returns[number] for number in range(len(job_overrides))]
 
     def _compose(self, overrides: Sequence[str], number: int) -> DictConfig:
