@@ -17,6 +17,7 @@ from overfit_lab.analysis.smoothing import (
     PHI,
     ar1_correlation,
     estimate_phi,
+    find_spikes,
     jitter_sd,
     select_smoother,
 )
@@ -56,6 +57,8 @@ class Onset:
         best_epoch: the minimum of the trend over all epochs, for selection.
         p_value: of the hypothesis that the trend never rises.
         second_descent: whether the loss falls again, equally significantly, after its peak.
+        spikes: epochs that were set aside, as if they had not been measured: there training slipped and recovered,
+            see `find_spikes`.
     """
 
     verdict: Verdict
@@ -65,6 +68,7 @@ class Onset:
     best_epoch: int | None = None
     p_value: float | None = None
     second_descent: bool = False
+    spikes: tuple[int, ...] = ()
 
     def __str__(self) -> str:
         """Say it in a few words: `overfit from epoch 25 [20, 31]`, or why there is no onset."""
@@ -93,14 +97,16 @@ def estimate_onset(
     standard error plus the median one [after Tusher, Tibshirani and Chu 2001, Significance analysis of microarrays]:
     a rise that lasts is hardly weighed down by the many short ones that chance makes.
 
+    Epochs at which training slipped and recovered are set aside first (`find_spikes`).
+
     Where no rise is proven, the curve is underfit if the trend is lowest within the last twentieth of the epochs
     and the train loss still fell over the last tenth, by more than 1 % of the validation loss at the best epoch.
 
     Args:
         val_losses: validation loss of every example, or of every block of examples, [epochs, examples]; the
             same examples in the same order every epoch.
-        train_loss: mean train loss, [epochs]; without it no curve is called underfit, nor a train loss seen
-            to rise.
+        train_loss: mean train loss, [epochs]; without it no curve is called underfit, no train loss is
+            seen to rise, and no epoch is set aside.
         epochs: completed passes at every row, [epochs]; 1, 2, 3... if not given.
         seed: of the bootstrap.
         min_rise: smallest rise that counts, as a fraction of the loss it starts from.
@@ -119,14 +125,21 @@ def estimate_onset(
     horizon = _sound_epochs(losses, train)
     diverged = horizon < len(losses)
     losses, passes = losses[:horizon], passes[:horizon]
+    spikes: tuple[int, ...] = ()
+    if train is not None:
+        train = train[:horizon]
+        marked = find_spikes(losses.mean(axis=1), train)
+        spikes = tuple(map(int, passes[marked]))
+        losses, train, passes = losses[~marked], train[~marked], passes[~marked]
+        horizon = len(passes)
     loss = losses.mean(axis=1)
     if horizon < MIN_EPOCHS:
         lowest = int(passes[loss.argmin()]) if horizon else None
-        return Onset("diverged" if diverged else "too_short", best_epoch=lowest)
+        return Onset("diverged" if diverged else "too_short", best_epoch=lowest, spikes=spikes)
 
     smoother = select_smoother(passes, loss, bandwidths)
     trend = smoother @ loss
-    train_trend = None if train is None else smoother @ train[:horizon]
+    train_trend = None if train is None else smoother @ train
     best_epoch = int(passes[trend.argmin()])
 
     covariance = _sampling_covariance(losses) + _jitter_covariance(passes, loss, smoother, phi)
@@ -149,14 +162,14 @@ def estimate_onset(
             # Measured on the validation loss, as below its rise is.
             if before - train_trend[-1] > STILL_FALLING * abs(trend.min()):
                 verdict = "underfit"
-        return Onset(verdict, best_epoch=best_epoch, p_value=p_value)
+        return Onset(verdict, best_epoch=best_epoch, p_value=p_value, spikes=spikes)
 
     detected = int(proven.any(axis=0).argmax())
     onset = int(trend[: detected + 1].argmin())
     peak, second_descent = _peak(trend, onset, detected, _proven(-trend, scale, critical, min_rise))
     # What counts as a rise of the train loss is measured on the validation loss: near zero, it doubles without meaning.
     if train_trend is not None and train_trend[peak] - train_trend[onset] >= min_rise * abs(trend[onset]):
-        return Onset("diverged", best_epoch=best_epoch, p_value=p_value)
+        return Onset("diverged", best_epoch=best_epoch, p_value=p_value, spikes=spikes)
 
     minima = passes[(trend + noise)[:, : peak + 1].argmin(axis=1)]
     low, high = np.quantile(minima, [level / 2, 1 - level / 2], method="inverted_cdf")
@@ -170,6 +183,7 @@ def estimate_onset(
         best_epoch=best_epoch,
         p_value=p_value,
         second_descent=second_descent,
+        spikes=spikes,
     )
 
 

@@ -1,4 +1,4 @@
-"""Trend and noise of a loss curve: a local-linear smoother in log epoch, and the AR(1) jitter around it.
+"""Trend and noise of a loss curve: a local-linear smoother in log epoch, the AR(1) jitter around it, and spikes.
 
 A loss curve bends as fast in log epoch near epoch 3 as near epoch 80, so one bandwidth on that axis fits all.
 """
@@ -23,6 +23,9 @@ FOCUS = 0.3
 FOCUS_EPOCHS = 8
 MAX_LEVERAGE = 0.3
 PHI_EPOCHS = 20
+SPIKE_REACH = 2
+SPIKE_SDS = 3.0
+SPIKE_LEAP = 0.1
 
 
 def local_linear(epochs: Array, bandwidth: float) -> Array:
@@ -161,3 +164,38 @@ def jitter_sd(epochs: Array, loss: Array, phi: float = PHI) -> Array:
     window = np.abs(row - row[:, None]) <= JITTER_WINDOW // 2
     sd: Array = np.sqrt(window @ variance / window.sum(axis=1))
     return sd
+
+
+def find_spikes(loss: Array, train_loss: Array) -> NDArray[np.bool_]:
+    """Mark the epochs at which training slipped and recovered: both losses leap, and come back within two epochs.
+
+    Such a spike of the optimiser's is no overfitting, in which the train loss falls; and as one large square it would
+    pass for jitter of all epochs around it. An epoch is marked where the validation loss lies above the median of the
+    five epochs around it by more than three times what is usual nearby, in robust standard deviations [Hampel 1974,
+    The influence curve and its role in robust estimation], and both losses lie above their medians by a tenth of the
+    validation loss. A rise that lasts is its own median and is never marked, nor are the first and the last two
+    epochs: of these nobody knows yet whether they come back.
+
+    Args:
+        loss: validation loss, [epochs].
+        train_loss: [epochs].
+
+    Returns:
+        [epochs].
+    """
+    spikes = np.zeros(len(loss), dtype=np.bool_)
+    if len(loss) <= 2 * SPIKE_REACH:
+        return spikes
+    inner = slice(SPIKE_REACH, -SPIKE_REACH)
+    level, train_level = (
+        np.median(np.lib.stride_tricks.sliding_window_view(curve, 2 * SPIKE_REACH + 1), axis=1)
+        for curve in (loss, train_loss)
+    )
+    leap, train_leap = loss[inner] - level, train_loss[inner] - train_level
+    row = np.arange(len(leap))
+    near = np.abs(row - row[:, None]) <= JITTER_WINDOW // 2
+    # .6745 is the median of a standard normal deviate without its sign.
+    usual = np.nanmedian(np.where(near, np.abs(leap), np.nan), axis=1) / 0.6745
+    large = SPIKE_LEAP * np.abs(level)
+    spikes[inner] = (leap > np.maximum(SPIKE_SDS * usual, large)) & (train_leap > large)
+    return spikes

@@ -19,9 +19,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 from overfit_lab.errors import UserError, first_line
 from overfit_lab.files import write_atomically
 
-# 2: run.json has `descriptive`. 3: run.json has digests and interruptions, cohorts/ has configurations. What an older
-# version wrote is still read.
-SCHEMA_VERSION = 3
+# 2: run.json has `descriptive`. 3: run.json has digests and interruptions, cohorts/ has configurations. 4: an onset has
+# spikes. What an older version wrote is still read.
+SCHEMA_VERSION = 4
 
 
 class Damaged(UserError):

@@ -46,6 +46,7 @@ class Scenario:
         spread: of the loss over the examples: about this fraction of them makes most of the loss, and half of it
             most of what overfitting adds. Small for the cross-entropy of a classifier that is nearly always right.
         every: epochs from one measured epoch to the next.
+        spikes: epochs at which training slips and is back at the next: train and validation loss rise together.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Scenario:
     examples: int = 300
     spread: float = 1.0
     every: int = 1
+    spikes: int = 0
 
     @property
     def trend(self) -> Array:
@@ -84,6 +86,11 @@ class Scenario:
         losses *= wandering * (1 + 0.05 * own + jitter * exposure)
         passes = np.arange(1.0, epochs + 1)
         train = self.trend[0] * passes**-0.5 * (1 + jitter[:, 0])
+        # The first and the last two epochs are left out: there nobody can tell a spike from what follows.
+        slips = 2 + rng.choice(epochs - 4, self.spikes, replace=False)
+        heights = self.trend[0] * (0.5 + rng.exponential(1, self.spikes))
+        losses[slips] += np.outer(heights, exposure)
+        train[slips] += heights
         measured = slice(self.every - 1, None, self.every)
         return Sample(passes[measured], losses[measured], train[measured])
 
@@ -134,20 +141,24 @@ _LEARNED_IN_TURN = 0.9 * _T**-1.1 + 0.15 * (1 - _RECOVERY)
 _SPOILT = 0.2 * (_sigmoid(_T, 27, 4) - _RECOVERY)
 
 _CLEAR = _u("clear U", 24, 100, (0.9, 0.8), 2.2, 0.01)
+_EARLY = _u("early, T=20", 5, 20, (0.6, 1.2), 1.3, 0.01)
 _PLATEAU = Scenario("plateau", None, 0.3, _DESCENT, _FLAT, 0.008)
 
 OVERFITTING = (
     _CLEAR,
     replace(_CLEAR, name="clear U, every 5th epoch", every=5),
     _u("shallow U", 50, 100, (0.9, 0.8), 1.5, 0.01),
-    _u("early, T=20", 5, 20, (0.6, 1.2), 1.3, 0.01),
+    _EARLY,
     Scenario("epoch-wise double descent", 16, 0.25, _LEARNED_IN_TURN, _SPOILT, 0.01),
+    replace(_CLEAR, name="clear U, 3 spikes", spikes=3),
+    replace(_EARLY, name="early, T=20, 1 spike", spikes=1),
     _u("heavy jitter", 24, 100, (0.9, 0.8), 1.6, 0.05),
     _confidently_wrong("heavy-tailed U", 20, 0.04, u_shape(20, 100, (0.6, 1.0), 1.6)),
 )
 NULLS = (
     _PLATEAU,
     replace(_PLATEAU, name="plateau, every 5th epoch", every=5),
+    replace(_PLATEAU, name="plateau, 3 spikes", spikes=3),
     Scenario("plateau, 5 % jitter", None, 0.3, _DESCENT, _FLAT, 0.05),
     Scenario("still falling", None, 0.2, _SLOW_DESCENT, _FLAT, 0.01),
     Scenario("falling with drift", None, 0.2, _SLOW_DESCENT, _FLAT, 0.01, drift=0.4),

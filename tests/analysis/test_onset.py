@@ -32,6 +32,9 @@ def draw(scenario: Scenario, seed: int = 0) -> tuple[Array, Array]:
         ("epoch-wise double descent", np.arange(1, 101, 2)),
         ("heavy jitter", np.unique(np.round(np.geomspace(1, 100, 60)))),
         ("heavy-tailed U", np.arange(1, 101, 2)),
+        ("clear U, 3 spikes", np.arange(1, 61)),
+        ("early, T=20, 1 spike", np.arange(1, 21)),
+        ("plateau, 3 spikes", np.unique(np.round(np.geomspace(1, 100, 60)))),
         ("plateau, 5 % jitter", np.arange(1, 51)),
         ("still falling", np.arange(1, 41)),
     ],
@@ -91,6 +94,8 @@ def test_sample_has_the_trend_of_its_population() -> None:
         ("early, T=20", 0.6, 0.9, 5),
         ("epoch-wise double descent", 1.5, 2.5, 9),
         ("heavy jitter", 4, 8, 28),
+        ("clear U, 3 spikes", 1.5, 3.5, 12),
+        ("early, T=20, 1 spike", 0.6, 0.9, 5),
     ],
 )
 def test_onset_is_found(name: str, bias: float, sd: float, width: float) -> None:
@@ -347,4 +352,4 @@ def test_onset_in_words(estimate: Onset, words: str) -> None:
 
 def test_onset_has_the_fields_of_the_record() -> None:
     names = [field.name for field in dataclasses.fields(Onset)]
-    assert names == ["verdict", "epoch", "ci", "detected_at", "best_epoch", "p_value", "second_descent"]
+    assert names == ["verdict", "epoch", "ci", "detected_at", "best_epoch", "p_value", "second_descent", "spikes"]

@@ -8,6 +8,7 @@ from overfit_lab.analysis.smoothing import (
     BANDWIDTHS,
     ar1_correlation,
     estimate_phi,
+    find_spikes,
     focus,
     jitter_sd,
     local_linear,
@@ -97,8 +98,9 @@ def test_phi_is_that_of_the_reference(seed: int) -> None:
     assert estimate_phi(epochs, loss, smoother) == pytest.approx(expected, abs=1e-9)
 
 
-# Where a few examples make the loss, their own wandering stays in the mean and counts as jitter too.
-AVERAGING_OUT = [s for s in SCENARIOS if len(s.fall) == 100 and s.spread == 1 and s.every == 1]
+# Where a few examples make the loss, their own wandering stays in the mean and counts as jitter too. Spikes are set
+# aside before.
+AVERAGING_OUT = [s for s in SCENARIOS if len(s.fall) == 100 and s.spread == 1 and s.every == 1 and not s.spikes]
 
 
 @pytest.mark.parametrize("scenario", AVERAGING_OUT, ids=lambda s: s.name)
@@ -115,3 +117,60 @@ def test_phi_of_a_short_or_noiseless_curve_is_the_floor() -> None:
     rng = np.random.default_rng(0)
     assert estimate_phi(short, rng.standard_normal(20), local_linear(short, 0.25)) == 0.3
     assert estimate_phi(long, np.zeros(100), local_linear(long, 0.25)) == 0.3
+
+
+T = np.arange(1.0, 41)
+U = T**-0.8 + 0.002 * T**1.5
+FALLING = T**-0.5
+
+
+def spiked(curve: Array, *epochs: int, height: float = 1.0) -> Array:
+    """Raise a curve at some epochs, counted from 1."""
+    return curve + height * np.isin(T, epochs)
+
+
+@pytest.mark.parametrize("where", [(3,), (4,), (20,), (38,), (20, 21), (5, 8, 30)])
+@pytest.mark.parametrize("jitter", [0.0, 0.02])
+def test_spikes_are_found_wherever_they_are(where: tuple[int, ...], jitter: float) -> None:
+    own = 1 + jitter * np.random.default_rng(0).standard_normal(40)
+    found = find_spikes(spiked(U * own, *where), spiked(FALLING * own, *where))
+    assert T[found].tolist() == list(where)
+    # In other units, too.
+    scaled = find_spikes(1e3 * spiked(U * own, *where), 1e3 * spiked(FALLING * own, *where))
+    np.testing.assert_array_equal(scaled, found)
+
+
+@pytest.mark.parametrize(
+    ("loss", "train_loss"),
+    [
+        pytest.param(U, FALLING, id="nothing leaps"),
+        pytest.param(spiked(U, 20), FALLING, id="the validation loss alone"),
+        pytest.param(U, spiked(FALLING, 20), id="the train loss alone"),
+        pytest.param(U + (T > 20), FALLING + (T > 20), id="both rise and stay"),
+        pytest.param(np.exp(T), np.exp(T), id="both explode"),
+        pytest.param(U - (T == 20) / 2, FALLING - (T == 20) / 2, id="both fall and are back"),
+        pytest.param(spiked(U, 20, 21, 22), spiked(FALLING, 20, 21, 22), id="three epochs long"),
+        pytest.param(spiked(U, 20, height=0.03), spiked(FALLING, 20, height=0.03), id="a small leap"),
+        pytest.param(spiked(U, 1, 2, 39, 40), spiked(FALLING, 1, 2, 39, 40), id="at the ends"),
+        pytest.param(U[:4], FALLING[:4], id="four epochs"),
+    ],
+)
+def test_what_is_no_spike(loss: Array, train_loss: Array) -> None:
+    assert not find_spikes(loss, train_loss).any()
+
+
+def test_where_the_losses_leap_at_every_other_epoch_a_leap_is_usual() -> None:
+    own = np.where(T % 2 == 0, 1.3, 1.0)
+    assert not find_spikes(U * own, 2 * FALLING * own).any()
+
+
+def test_spikes_of_both_losses_are_those_of_the_reference() -> None:
+    found = 0
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        jumps = rng.exponential(0.15, 40) * (rng.random(40) < 0.3)
+        loss, train_loss = (c * (1 + 0.03 * rng.standard_normal(40)) + jumps for c in (U, FALLING))
+        expected = reference.spikes(loss, train_loss)
+        assert np.flatnonzero(find_spikes(loss, train_loss)).tolist() == expected
+        found += len(expected)
+    assert found > 20

@@ -20,7 +20,7 @@ RECORD_KEYS = (
     "schema_version run_id config_id status config overrides parameters onset val_loss train_loss fits descriptive "
     "seconds device environment interruptions epochs_repeated files digest"
 )
-ONSET_KEYS = "verdict epoch ci detected_at best_epoch p_value second_descent"
+ONSET_KEYS = "verdict epoch ci detected_at best_epoch p_value second_descent spikes"
 DESCRIPTIVE_KEYS = "weight_norm distance_from_init effective_dof effective_dof_rows normalised_margin"
 ENVIRONMENT_KEYS = "overfit_lab torch lightning python git command"
 

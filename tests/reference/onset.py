@@ -138,8 +138,25 @@ def largest_rise(curve: Array, unit: Array) -> float:
     return max(float((curve[t] - curve[s]) / unit[s, t]) for t in range(1, len(curve)) for s in range(t))
 
 
+def spikes(loss: Array, train_loss: Array) -> list[int]:
+    """Rows at which both losses leap and are back within two epochs."""
+    inner = range(2, len(loss) - 2)
+    middle, train_middle = ({t: sorted(curve[t - 2 : t + 3])[2] for t in inner} for curve in (loss, train_loss))
+    found = []
+    for t in inner:
+        nearby = [abs(loss[s] - middle[s]) for s in inner if abs(s - t) <= 5]
+        leap, train_leap = loss[t] - middle[t], train_loss[t] - train_middle[t]
+        large = 0.1 * abs(middle[t])
+        if leap > 3 * float(np.median(nearby)) / 0.6745 and min(leap, train_leap) > large:
+            found.append(t)
+    return found
+
+
 def onset(val_losses: Array, raw_noise: Array, epochs: Array, train_loss: Array) -> dict[str, Any]:
     """The definition for a train loss that never rises, given the noise curves before smoothing, [curves, epochs]."""
+    slipped = spikes(val_losses.mean(axis=1), train_loss)
+    set_aside = tuple(int(epochs[t]) for t in slipped)
+    val_losses, epochs, train_loss = (np.delete(values, slipped, axis=0) for values in (val_losses, epochs, train_loss))
     loss = val_losses.mean(axis=1)
     bandwidth = choose_bandwidth(epochs, loss)
     smoother = matrix(epochs, bandwidth)
@@ -162,7 +179,11 @@ def onset(val_losses: Array, raw_noise: Array, epochs: Array, train_loss: Array)
     observed = largest_rise(trend, unit)
     p_value = (1 + sum(z >= observed for z in null)) / (len(null) + 1)
     critical = null[math.floor(0.05 * (len(null) + 1)) - 1]
-    result: dict[str, Any] = {"p_value": p_value, "best_epoch": epochs[int(np.argmin(trend))]}
+    result: dict[str, Any] = {
+        "p_value": p_value,
+        "best_epoch": epochs[int(np.argmin(trend))],
+        "spikes": set_aside,
+    }
 
     detected = None
     for t in range(count):

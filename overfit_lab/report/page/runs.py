@@ -144,6 +144,9 @@ def _sentences(run: RunRecord, decimals: int, loss: str) -> list[str]:
     if onset.p_value is not None:
         details.append(f"p = {onset.p_value:.2g}")
     sentences = [f"{sentence} ({', '.join(details)})." if details else f"{sentence}."]
+    if onset.spikes:
+        which = f"epoch {onset.spikes[0]}" if len(onset.spikes) == 1 else f"epochs {', '.join(map(str, onset.spikes))}"
+        sentences.append(f"At {which} training slipped and recovered; the onset is found without.")
     if onset.second_descent:
         sentences.append("After its peak the validation loss falls again: a second descent.")
     if val.epoch is not None:
