@@ -5,8 +5,9 @@
 Networks of two hidden layers on 10 000 words, 24 980 rows to train and 24 980 to validate on: the reviews of IMDB, in
 the folder that --path names, or else rows that are drawn to be as long and as sparse. Seconds are those of one epoch of
 all alphas, with the losses of all rows after it; each is measured in a process of its own on all cores, by turns, and
-the median is taken. Memory is the largest resident memory of the process and its children together, imports and data
-included; pages that they share are counted for each.
+the median is taken. Beside them stands the validation loss of the first alpha after the last epoch; each draws
+initial weights of its own. Memory is the largest resident memory of the process and its children together, imports and
+data included; pages that they share are counted for each.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -64,18 +66,35 @@ def draw(generator: np.random.Generator) -> sparse.csr_array:
     return matrix
 
 
-def measure(kind: str, folder: Path, width: int, alphas: str, epochs: int) -> Measured:
+@dataclass(frozen=True)
+class Epoch(Measured):
+    """What an epoch cost, and what came of it.
+
+    Attributes:
+        loss: validation loss of the first alpha after the last epoch.
+    """
+
+    loss: float
+
+
+def measure(kind: str, folder: Path, width: int, alphas: str, epochs: int) -> Epoch:
     """Measure one epoch in a process of its own: the seconds that it tells, and the memory that it took."""
     told = folder / "told.json"
     program = f"{sys.executable} -m scripts.benchmarks.sparse_epochs {kind} {folder} {width} {alphas} {epochs} > {told}"
     measured = run(["bash", "-c", program])
-    return Measured(json.loads(told.read_text().splitlines()[-1]), measured.peak)
+    return Epoch(peak=measured.peak, **json.loads(told.read_text().splitlines()[-1]))
 
 
-def tabulate(found: dict[int, dict[str, list[Measured]]], alphas: str) -> Table:
+def tabulate(found: dict[int, dict[str, list[Epoch]]], alphas: str, epochs: int) -> Table:
     """Set ours beside the dense loop, width by width."""
-    table = Table(title=f"One epoch of {len(alphas.split(','))} alphas, with its curves")
-    for column in ("width", *(f"{label}, s" for label in KINDS.values()), "ratio", *(f"{kind}, GB" for kind in KINDS)):
+    first, *others = alphas.split(",")
+    table = Table(
+        title=f"One epoch of {1 + len(others)} alphas, with its curves; loss: at alpha {first}, epoch {epochs}"
+    )
+    seconds_of, gigabytes_of, loss_of = (
+        [f"{kind}, {unit}" for kind in kinds] for kinds, unit in ((KINDS.values(), "s"), (KINDS, "GB"), (KINDS, "loss"))
+    )
+    for column in ("width", *seconds_of, "ratio", *gigabytes_of, *loss_of):
         table.add_column(column, justify="right")
     for width, by_kind in found.items():
         seconds = {kind: statistics.median(one.seconds for one in own) for kind, own in by_kind.items()}
@@ -86,6 +105,7 @@ def tabulate(found: dict[int, dict[str, list[Measured]]], alphas: str) -> Table:
             *(f"{value:.2f}" for value in seconds.values()),
             f"{ratio:.1f}",
             *(f"{peak:.1f}" for peak in peaks),
+            *(f"{statistics.median(one.loss for one in own):.3f}" for own in by_kind.values()),
         )
     return table
 
@@ -117,7 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.path is not None and not options.path.is_dir():
         parser.error(f"--path {options.path}: there is no such folder")
-    found: dict[int, dict[str, list[Measured]]] = {width: {kind: [] for kind in KINDS} for width in options.widths}
+    found: dict[int, dict[str, list[Epoch]]] = {width: {kind: [] for kind in KINDS} for width in options.widths}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         lay_out(folder, options.path)
@@ -127,7 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     measured = measure(kind, folder, width, options.alphas, options.epochs)
                     found[width][kind].append(measured)
                     tell(f"w={width}, {KINDS[kind]}, {repeat + 1} of {options.repeats}: {measured.seconds:.2f} s")
-    Console(width=int(os.environ.get("COLUMNS", WIDTH))).print(tabulate(found, options.alphas))
+    Console(width=int(os.environ.get("COLUMNS", WIDTH))).print(tabulate(found, options.alphas, options.epochs))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -327,6 +328,20 @@ def test_a_run_is_described_in_sentences(sweep: Page) -> None:
         "Taken alone, 1 of 2 fits overfit.",
     ]
     assert sweep.runs[0].descriptive == []
+
+
+@pytest.mark.parametrize(
+    ("spikes", "which"), [((7,), "At epoch 7 training"), ((7, 12), "At epochs 7, 12 training")], ids=["one", "two"]
+)
+def test_a_run_says_what_was_set_aside_and_that_the_loss_falls_again(
+    tmp_path: Path, spikes: tuple[int, ...], which: str
+) -> None:
+    onset = dataclasses.replace(overfit(5), spikes=spikes, second_descent=True)
+    files = make_study(tmp_path)
+    add_run(files.run("one"), configuration(4, 0.0), onset, losses(5))
+    _, spiked, again, *_ = content(files).runs[0].sentences
+    assert spiked == f"{which} slipped and recovered; the onset is found without."
+    assert again == "After its peak the validation loss falls again: a second descent."
 
 
 def test_what_describes_a_network_is_shown_where_it_is_known(tmp_path: Path) -> None:

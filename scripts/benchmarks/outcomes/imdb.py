@@ -8,6 +8,7 @@ from overfit_lab.report.notebook import NotebookStudy
 from scripts.benchmarks.outcomes.check import Check, Run, runs_of
 from scripts.benchmarks.outcomes.truth import Vector
 
+KERAS_EPSILON = 1e-7
 DEAD = 0.69  # a validation loss that never falls below: all units are, and every review is as likely good as bad
 
 
@@ -26,6 +27,25 @@ def network_size(studies: Sequence[NotebookStudy]) -> list[Check]:
         shown = f"{mean[best[width]]:.3f} at epoch {best[width]}, ending at {mean[-1]:.2f}"
         dead = f"; {born_dead} of {len(curves[width])} networks never learned" if born_dead else ""
         checks.append(Check(f"{width} units: minimum", expected, shown + dead, passed))
+    end, clipped = curves[512].mean(axis=0)[-1], np.mean([_clipped_end(run) for run in by_width[512]])
+    checks.append(
+        Check(
+            "512 units: end",
+            "above that of 16 units (book .89)",
+            f"{end:.2f}; {clipped:.2f} with probabilities clipped as Keras does",
+            bool(end > curves[16].mean(axis=0)[-1]),
+        )
+    )
+    onsets = [run.record.onset for run in by_width[512]]
+    early = sum(onset.epoch is not None and onset.epoch <= best[16] for onset in onsets)
+    checks.append(
+        Check(
+            "512 units: onset",
+            "no later than the minimum with 16",
+            f"in {early} of {len(onsets)} seeds; {'; '.join(map(str, onsets))}",
+            early == len(onsets),
+        )
+    )
     return checks
 
 
@@ -49,6 +69,12 @@ def regularisation(studies: Sequence[NotebookStudy]) -> list[Check]:
             bool(dropped[best] < 0.285 and 3 <= best <= 5),
         ),
     ]
+
+
+def _clipped_end(run: Run) -> float:
+    """The validation loss at the horizon, where no row may lose more than -ln(1e-7) = 16.1: so Keras bounds it."""
+    rows = run.study.files.run(run.record.run_id).load_val_losses().losses[0, -1]
+    return float(np.minimum(rows, -np.log(KERAS_EPSILON)).mean())
 
 
 def _overfit(curves: Vector) -> list[Check]:
