@@ -19,6 +19,8 @@ from overfit_lab.report.grid import Grid
 from overfit_lab.report.labels import onset_label, verdict_sentence
 from overfit_lab.report.loss_curves import Array, LossCurves, mean_over_fits
 
+# Letters of the numbers at an axis that there is always room for, and the inches that each further one takes.
+USUAL_TICK, LETTER = 4, 0.085
 # Inches from which on a legend stands in one line.
 WIDE_ENOUGH = 6.0
 BAND = 0.18
@@ -69,16 +71,18 @@ def draw_overview(grid: Grid, curves: Mapping[str, LossCurves], *, title: str, l
         sharey=True,
         squeeze=False,
         gridspec_kw={
-            "left": left / width,
             "right": 1 - right / width,
             "bottom": bottom / height,
             "top": 1 - top / height,
-            "wspace": 0.15,
             "hspace": 0.12,
         },
     ).tolist()
     shown = [curves[run.run_id] for runs in grid.runs.values() for run in runs]
-    _set_scales(panels[0][0], shown, headroom=0.2)
+    # Numbers from 1000 on leave room for fewer, and the last of a panel stands beside the first of the next one.
+    short = _horizon(shown) < 1000
+    _set_scales(panels[0][0], shown, headroom=0.2, ticks=5 if short else 3)
+    left += LETTER * max(0, _longest_tick(panels[0][0]) - USUAL_TICK)
+    figure.subplots_adjust(left=left / width, wspace=0.15 if short else 0.22)
     for row, column in np.ndindex(rows, columns):
         axes = panels[row][column]
         axes.tick_params(left=column == 0, bottom=row == rows - 1)
@@ -113,6 +117,13 @@ def draw_overview(grid: Grid, curves: Mapping[str, LossCurves], *, title: str, l
     return figure
 
 
+def _longest_tick(axes: Axes) -> int:
+    """Count the letters of the longest number that stands at the axis of losses."""
+    low, high = sorted(axes.get_ylim())
+    ticks = [float(tick) for tick in axes.yaxis.get_majorticklocs() if low <= tick <= high]
+    return max(map(len, axes.yaxis.get_major_formatter().format_ticks(ticks)), default=0)
+
+
 def _draw_losses(axes: Axes, run: RunRecord, curves: LossCurves, *, line_width: float) -> None:
     onset, best = run.onset, run.val_loss.epoch
     if onset.epoch is not None and onset.ci is not None:
@@ -145,9 +156,9 @@ _BEST: dict[str, Any] = {
 }
 
 
-def _set_scales(axes: Axes, shown: Sequence[LossCurves], *, headroom: float) -> None:
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
-    axes.set_xlim(0, max((int(curves.epochs[-1]) for curves in shown), default=1))
+def _set_scales(axes: Axes, shown: Sequence[LossCurves], *, headroom: float, ticks: int = 5) -> None:
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=ticks, integer=True))
+    axes.set_xlim(0, _horizon(shown))
     losses = _finite([part for own in shown for part in (own.train, own.val, own.val_clean) if part is not None])
     val = _finite([mean_over_fits(curves.val) for curves in shown])
     if val.size:
@@ -155,6 +166,10 @@ def _set_scales(axes: Axes, shown: Sequence[LossCurves], *, headroom: float) -> 
         high = min(losses.max(), EXPLOSION * untrained.max(initial=val.min()))
         low = max(losses.min(), val.min() / NEGLIGIBLE)
         scale_losses(axes, float(low), float(high), headroom=headroom)
+
+
+def _horizon(shown: Sequence[LossCurves]) -> int:
+    return max((int(curves.epochs[-1]) for curves in shown), default=1)
 
 
 def _finite(parts: Sequence[Array]) -> Array:

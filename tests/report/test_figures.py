@@ -5,14 +5,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
 
 from overfit_lab.analysis.onset import Onset
 from overfit_lab.report.figure import house_style
+from overfit_lab.report.grid import make_grid
 from overfit_lab.report.loss_curves import LossCurves, load_loss_curves
 from overfit_lab.report.plot_capacity import capacity_lines, draw_capacity, has_capacity
-from overfit_lab.report.plot_curves import draw_run
+from overfit_lab.report.plot_curves import draw_overview, draw_run
 from overfit_lab.study import load_study
 from tests.report.made_up import add_run, configuration, losses, make_study, make_sweep
 
@@ -99,6 +101,34 @@ def test_the_loss_axis_is_logarithmic_where_the_range_is_wide(
             run, LossCurves(np.arange(21), val, val, np.zeros(len(val), int)), name="", loss_label="loss"
         ).axes[0]
     assert axes.get_yscale() == scale
+
+
+def test_no_number_of_an_overview_is_written_over_anything(tmp_path: Path) -> None:
+    """Losses of seven digits, and epochs of four."""
+    files, curves = make_study(tmp_path), {}
+    for width in (4, 8, 16):
+        run = add_run(files.run(f"w{width}"), configuration(width, 0.0), Onset("not_reached"), losses(5))
+        val = 0.1 * 0.99 ** np.arange(1001.0)[None]
+        curves[run.run_id] = LossCurves(4 * np.arange(1001), 0.1 * val, val, np.zeros(1, int))
+    with house_style():
+        grid = make_grid(load_study(files.directory), "model.width", None)
+        figure = draw_overview(grid, curves, title="", loss_label="mean squared error")
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()  # type: ignore[no-untyped-call]
+    first, *_ = figure.axes
+    low, high = first.get_ylim()
+    numbers = [first.yaxis.get_ticklabels()[i] for i, at in enumerate(first.get_yticks()) if low <= at <= high]
+    assert max(len(number.get_text()) for number in numbers) >= 6
+    label = figure._supylabel.get_window_extent()  # type: ignore[attr-defined]
+    assert not any(label.overlaps(number.get_window_extent()) for number in numbers)
+    epochs = [
+        text.get_window_extent()
+        for axes in figure.axes
+        for text, at in zip(axes.xaxis.get_ticklabels(), axes.get_xticks(), strict=True)
+        if 0 <= at <= 4000
+    ]
+    assert len(epochs) >= 6
+    assert not any(a.overlaps(b) for i, a in enumerate(epochs) for b in epochs[:i])
 
 
 def test_capacity_has_a_line_for_each_alpha_in_order_of_parameters(tmp_path: Path) -> None:
