@@ -14,11 +14,23 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from overfit_lab.records import RunRecord
-from overfit_lab.report.figure import FAINT, INK, NEGLIGIBLE, TRAIN, VAL, add_header, new_figure, scale_losses
+from overfit_lab.report.figure import (
+    FAINT,
+    INK,
+    NEGLIGIBLE,
+    TRAIN,
+    VAL,
+    add_header,
+    fixed_ticks,
+    new_figure,
+    scale_losses,
+)
 from overfit_lab.report.grid import Grid
 from overfit_lab.report.labels import onset_label, verdict_sentence
 from overfit_lab.report.loss_curves import Array, LossCurves, mean_over_fits
 
+# Of so many epochs an onset within this part of them is seen on a logarithmic axis alone.
+LONG, EARLY = 1000, 0.03
 # Letters of the numbers at an axis that there is always room for, and the inches that each further one takes.
 USUAL_TICK, LETTER = 4, 0.085
 # Inches from which on a legend stands in one line.
@@ -41,7 +53,8 @@ def draw_run(run: RunRecord, curves: LossCurves, *, name: str, loss_label: str) 
     figure = new_figure(width, height)
     axes = figure.add_axes((0.72 / width, 0.52 / height, 1 - 0.9 / width, 1 - 1.5 / height))
     _draw_losses(axes, run, curves, line_width=1.8)
-    _set_scales(axes, [curves], headroom=0.05)
+    _set_losses(axes, [curves], headroom=0.05)
+    _set_epochs(axes, [run], int(curves.epochs[-1]))
     axes.set(xlabel="epoch (completed passes)", ylabel=loss_label)
     add_header(figure, name, verdict_sentence(run.onset, int(curves.epochs[-1])))
     noisy = curves.val_clean is not None
@@ -78,11 +91,13 @@ def draw_overview(grid: Grid, curves: Mapping[str, LossCurves], *, title: str, l
         },
     ).tolist()
     shown = [curves[run.run_id] for runs in grid.runs.values() for run in runs]
-    # Numbers from 1000 on leave room for fewer, and the last of a panel stands beside the first of the next one.
-    short = _horizon(shown) < 1000
-    _set_scales(panels[0][0], shown, headroom=0.2, ticks=5 if short else 3)
+    horizon = max((int(one.epochs[-1]) for one in shown), default=1)
+    _set_losses(panels[0][0], shown, headroom=0.2)
+    # Long numbers leave room for fewer, and the last of a panel stands beside the first of the next one.
+    long = horizon >= LONG
+    _set_epochs(panels[0][0], [run for runs in grid.runs.values() for run in runs], horizon, ticks=3 if long else 5)
     left += LETTER * max(0, _longest_tick(panels[0][0]) - USUAL_TICK)
-    figure.subplots_adjust(left=left / width, wspace=0.15 if short else 0.22)
+    figure.subplots_adjust(left=left / width, wspace=0.22 if long else 0.15)
     for row, column in np.ndindex(rows, columns):
         axes = panels[row][column]
         axes.tick_params(left=column == 0, bottom=row == rows - 1)
@@ -156,9 +171,20 @@ _BEST: dict[str, Any] = {
 }
 
 
-def _set_scales(axes: Axes, shown: Sequence[LossCurves], *, headroom: float, ticks: int = 5) -> None:
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=ticks, integer=True))
-    axes.set_xlim(0, _horizon(shown))
+def _set_epochs(axes: Axes, runs: Sequence[RunRecord], horizon: int, *, ticks: int = 5) -> None:
+    """Set the axis of epochs, logarithmic where an onset would otherwise lie on its left edge."""
+    onsets = [run.onset.epoch for run in runs if run.onset.epoch is not None]
+    if horizon >= LONG and min(onsets, default=horizon) < EARLY * horizon:
+        # Up to epoch 1 it is linear: the untrained network has a place, too.
+        axes.set_xscale("symlog", linthresh=1, linscale=0.4)
+        decades = [10**power for power in range(len(str(horizon)))]
+        fixed_ticks(axes.xaxis, [0, *decades], [f"{epoch}" for epoch in (0, *decades)])
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=ticks, integer=True))
+    axes.set_xlim(0, horizon)
+
+
+def _set_losses(axes: Axes, shown: Sequence[LossCurves], *, headroom: float) -> None:
     losses = _finite([part for own in shown for part in (own.train, own.val, own.val_clean) if part is not None])
     val = _finite([mean_over_fits(curves.val) for curves in shown])
     if val.size:
@@ -166,10 +192,6 @@ def _set_scales(axes: Axes, shown: Sequence[LossCurves], *, headroom: float, tic
         high = min(losses.max(), EXPLOSION * untrained.max(initial=val.min()))
         low = max(losses.min(), val.min() / NEGLIGIBLE)
         scale_losses(axes, float(low), float(high), headroom=headroom)
-
-
-def _horizon(shown: Sequence[LossCurves]) -> int:
-    return max((int(curves.epochs[-1]) for curves in shown), default=1)
 
 
 def _finite(parts: Sequence[Array]) -> Array:

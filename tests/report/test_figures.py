@@ -103,6 +103,22 @@ def test_the_loss_axis_is_logarithmic_where_the_range_is_wide(
     assert axes.get_yscale() == scale
 
 
+@pytest.mark.parametrize(
+    ("onset", "epochs", "scale"),
+    [(20, 2000, "symlog"), (200, 2000, "linear"), (20, 400, "linear"), (0, 2000, "linear")],
+)
+def test_an_onset_that_is_early_in_a_long_training_is_seen(tmp_path: Path, onset: int, epochs: int, scale: str) -> None:
+    found = Onset("overfit", onset, (onset - 5, onset + 5), onset + 9, 5, 0.01) if onset else Onset("not_reached")
+    run = add_run(make_study(tmp_path).run("one"), configuration(4, 0.0), found, losses(5))
+    val = np.linspace(2, 1, epochs + 1)[None]
+    with house_style():
+        axes = draw_run(
+            run, LossCurves(np.arange(epochs + 1), val, val, np.zeros(1, int)), name="", loss_label=""
+        ).axes[0]
+    assert axes.get_xscale() == scale
+    assert axes.get_xlim() == (0, epochs)
+
+
 def test_no_number_of_an_overview_is_written_over_anything(tmp_path: Path) -> None:
     """Losses of seven digits, and epochs of four."""
     files, curves = make_study(tmp_path), {}

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from overfit_lab.report.labels import onset_label
 from overfit_lab.report.notebook import NotebookStudy
 from scripts.benchmarks.outcomes.check import Check, Run, runs_of
 from scripts.benchmarks.outcomes.truth import Vector
@@ -42,7 +43,7 @@ def network_size(studies: Sequence[NotebookStudy]) -> list[Check]:
         Check(
             "512 units: onset",
             "no later than the minimum with 16",
-            f"in {early} of {len(onsets)} seeds; {'; '.join(map(str, onsets))}",
+            f"in {early} of {len(onsets)} seeds: {', '.join(map(onset_label, onsets))}",
             early == len(onsets),
         )
     )
