@@ -171,10 +171,15 @@ _BEST: dict[str, Any] = {
 }
 
 
+def is_early(runs: Sequence[RunRecord], horizon: int) -> bool:
+    """Whether an onset is too early, in a training of so many epochs, to be seen where each takes the same room."""
+    onsets = [run.onset.epoch for run in runs if run.onset.epoch is not None]
+    return horizon >= LONG and min(onsets, default=horizon) < EARLY * horizon
+
+
 def _set_epochs(axes: Axes, runs: Sequence[RunRecord], horizon: int, *, ticks: int = 5) -> None:
     """Set the axis of epochs, logarithmic where an onset would otherwise lie on its left edge."""
-    onsets = [run.onset.epoch for run in runs if run.onset.epoch is not None]
-    if horizon >= LONG and min(onsets, default=horizon) < EARLY * horizon:
+    if is_early(runs, horizon):
         # Up to epoch 1 it is linear: the untrained network has a place, too.
         axes.set_xscale("symlog", linthresh=1, linscale=0.4)
         decades = [10**power for power in range(len(str(horizon)))]

@@ -35,7 +35,8 @@ def make_study(root: Path, name: str = "made-up", *, problem: str = "binary") ->
     source = SourceRecord(name="coins", problem=problem, rows=100, features=3, outputs=1, fingerprint="0")
     split = {"kind": "kfold", "folds": FITS, "repeats": 1, "test_fraction": 0.2}
     files.create(
-        StudyRecord(schema_version=SCHEMA_VERSION, name=name, source=source, split=split), pl.DataFrame({"row": [0]})
+        StudyRecord(schema_version=SCHEMA_VERSION, name=name, source=source, split=split),
+        pl.DataFrame({"row": [0, 1], "role": ["test", "dev"], "repeat": [None, 0], "fold": [None, 0]}),
     )
     files.runs.mkdir()
     return files

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
 from overfit_lab.analysis.onset import Onset
@@ -18,6 +19,7 @@ from overfit_lab.report.page.answer import answer
 from overfit_lab.report.page.comparison import MANY, MOST_COMPARED, Comparison, without_place
 from overfit_lab.report.page.curves import MOST_POINTS, page_curves, thin
 from overfit_lab.report.page.provenance import provenance
+from overfit_lab.report.page.tables import final_section
 from overfit_lab.report.shuffles import shuffles
 from overfit_lab.study import Study, load_study
 from overfit_lab.study.ledger import read_ledger
@@ -213,6 +215,19 @@ def test_thinned_curves_hold_what_is_marked() -> None:
     assert few[thin(few, [33])].tolist() == few.tolist()
 
 
+def test_curves_on_a_logarithmic_axis_are_thinned_evenly_on_it(tmp_path: Path) -> None:
+    onset = Onset("overfit", 20, (15, 26), 30, 5, 0.01)
+    run = add_run(make_study(tmp_path).run("one"), configuration(4, 0.0), onset, losses(5))
+    val = np.linspace(2, 1, 3001)[None]
+    shown = page_curves(run, LossCurves(np.arange(3001), val, val, np.zeros(1, dtype=np.int64)))
+    assert shown.early
+    assert {0, 1, 5, 15, 20, 26, 3000} <= set(shown.epochs)
+    assert len(shown.epochs) <= MOST_POINTS
+    assert sum(epoch <= 100 for epoch in shown.epochs) > len(shown.epochs) / 2
+    short = page_curves(run, LossCurves(np.arange(301), val[:, :301], val[:, :301], np.zeros(1, dtype=np.int64)))
+    assert not short.early
+
+
 def test_curves_are_the_means_with_four_digits_and_their_band(tmp_path: Path) -> None:
     run = add_run(make_study(tmp_path).run("one"), configuration(4, 0.0), overfit(5), losses(5))
     val = np.array([[0.123456, 0.5, np.inf], [0.3, 0.7, 0.1]])
@@ -406,6 +421,18 @@ def test_what_cannot_be_compared_is_a_sentence_without_the_place_of_the_study(tm
 def test_the_final_test_is_sealed_until_it_is_taken(sweep: Page) -> None:
     assert sweep.final.sentences == ["Sealed: the test rows were never opened."]
     assert sweep.final.table is None
+
+
+def test_where_there_is_nothing_to_test_on_nothing_is_sealed(tmp_path: Path) -> None:
+    files = make_study(tmp_path)
+    add_run(files.run("one"), configuration(4, 0.0), NEVER, losses(9))
+    pl.read_parquet(files.split).filter(role="dev").write_parquet(files.split)
+    assert content(files).final.sentences == ["None: no rows were set aside to test on."]
+    study = load_study(files.directory)
+    source = study.record.source.model_copy(update={"validates_on_test": True})
+    study = Study(study.files, study.record.model_copy(update={"source": source}), study.runs, (), ())
+    section = final_section(study, None, read_ledger(files))
+    assert section.sentences == ["None: the rows that were published to test on are validated on."]
 
 
 def test_what_was_run(sweep: Page) -> None:

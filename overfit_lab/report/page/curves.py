@@ -12,7 +12,7 @@ from overfit_lab.records import RunRecord
 from overfit_lab.report.figure import NEGLIGIBLE, WIDE
 from overfit_lab.report.loss_curves import Array, LossCurves, mean_over_fits
 from overfit_lab.report.page.numbers import all_rounded, rounded
-from overfit_lab.report.plot_curves import EXPLOSION
+from overfit_lab.report.plot_curves import EXPLOSION, is_early
 
 MOST_POINTS = 60
 
@@ -29,6 +29,7 @@ class PageCurves:
         val_band: The same on validation rows.
         span: The losses to show, or None where none is finite.
         log: Whether their range calls for a logarithmic axis.
+        early: Whether the epochs call for one, as in `plot_curves`: the onset comes early in a long training.
         fits: How many there are.
         val_clean: As `val`, against the right labels where some were made wrong; else empty.
     """
@@ -40,6 +41,7 @@ class PageCurves:
     val_band: list[list[float | None]]
     span: tuple[float, float] | None
     log: bool
+    early: bool
     fits: int
     val_clean: list[float | None]
 
@@ -48,7 +50,8 @@ def page_curves(run: RunRecord, curves: LossCurves) -> PageCurves:
     """Thin the curves of a run; its best epoch, its onset and the ends of the onset's interval are kept."""
     onset = run.onset
     keep = [epoch for epoch in (run.val_loss.epoch, onset.epoch, *(onset.ci or ())) if epoch is not None]
-    places = thin(curves.epochs, keep)
+    early = is_early([run], int(curves.epochs[-1]))
+    places = thin(curves.epochs, keep, log=early)
     span = _span(curves)
     return PageCurves(
         epochs=curves.epochs[places].tolist(),
@@ -58,26 +61,31 @@ def page_curves(run: RunRecord, curves: LossCurves) -> PageCurves:
         val_band=_band(curves.val[:, places]),
         span=span,
         log=span is not None and 0 < WIDE * span[0] < span[1],
+        early=early,
         fits=len(curves.val),
         val_clean=[] if curves.val_clean is None else all_rounded(mean_over_fits(curves.val_clean)[places].tolist()),
     )
 
 
-def thin(epochs: NDArray[np.int64], keep: Iterable[int], most: int = MOST_POINTS) -> NDArray[np.int64]:
+def thin(
+    epochs: NDArray[np.int64], keep: Iterable[int], most: int = MOST_POINTS, *, log: bool = False
+) -> NDArray[np.int64]:
     """Choose places of epochs: the first, the last, those to be kept, and others between them.
 
     Args:
         epochs: `epochs`, in order.
         keep: Epochs that must be there, where they were measured.
         most: How many places at most.
+        log: Whether they shall lie evenly on a logarithmic axis.
     """
     last = len(epochs) - 1
     if last < most:
         return np.arange(last + 1)
     musts = np.flatnonzero(np.isin(epochs, list(keep)))
-    spaced = np.linspace(0, 1, most - len(musts))
+    count = most - len(musts)
     # Curves bend most at the beginning.
-    return np.union1d(np.round(last * spaced**1.5).astype(np.int64), musts)
+    spaced = np.append(0, np.geomspace(1, last, count - 1)) if log else last * np.linspace(0, 1, count) ** 1.5
+    return np.union1d(np.round(spaced).astype(np.int64), musts)
 
 
 def _band(losses: Array) -> list[list[float | None]]:

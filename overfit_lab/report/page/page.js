@@ -344,45 +344,61 @@ function drawRun() {
   drawCurves(run, curves);
 }
 
-function curveTraces(curves, colors) {
+/* Where an epoch stands: on a logarithmic axis, up to epoch 1 a linear one, if the onset is early in a long training */
+
+function epochPlace(early) {
+  return early ? (epoch) => (epoch <= 1 ? 0.4 * epoch : 0.4 + Math.log10(epoch)) : (epoch) => epoch;
+}
+
+function epochAxis(last, early) {
+  if (!early) return { range: [-0.01 * last, 1.01 * last], nticks: 6 };
+  const ticks = [0];
+  for (let tick = 1; tick <= last; tick *= 10) ticks.push(tick);
+  const end = epochPlace(true)(last);
+  return { range: [-0.01 * end, 1.01 * end], tickvals: ticks.map(epochPlace(true)), ticktext: ticks.map(String) };
+}
+
+function curveTraces(curves, place, colors) {
   const traces = [];
+  const epochs = curves.epochs.map(place);
   for (const [name, said] of [["train", "train"], ["val", "validation"]]) {
     const [low, high] = curves[`${name}_band`];
-    if (low) traces.push(band(curves.epochs, low, high, faded(colors[name], 0.18)));
+    if (low) traces.push(band(epochs, low, high, faded(colors[name], 0.18)));
     traces.push({
-      x: curves.epochs, y: curves[name], mode: "lines", name: said, line: { color: colors[name], width: 2 },
-      hovertemplate: `epoch %{x}: ${said} %{y:.4g}<extra></extra>`,
+      x: epochs, y: curves[name], text: curves.epochs, mode: "lines", name: said, line: { color: colors[name], width: 2 },
+      hovertemplate: `epoch %{text}: ${said} %{y:.4g}<extra></extra>`,
     });
   }
   if (curves.val_clean.length) {
     traces.push({
-      x: curves.epochs, y: curves.val_clean, mode: "lines", line: { color: colors.val, width: 1.5, dash: "4px,3px" },
-      hovertemplate: "epoch %{x}: validation against the right labels %{y:.4g}<extra></extra>",
+      x: epochs, y: curves.val_clean, text: curves.epochs, mode: "lines", line: { color: colors.val, width: 1.5, dash: "4px,3px" },
+      hovertemplate: "epoch %{text}: validation against the right labels %{y:.4g}<extra></extra>",
     });
   }
   return traces;
 }
 
-function onsetShapes(onset, colors) {
+function onsetShapes(onset, place, colors) {
   if (!onset) return [];
   const over = { yref: "paper", y0: 0, y1: 1, layer: "below" };
   // An interval of one epoch is still to be seen.
   return [
-    { ...over, type: "rect", x0: onset.low - 0.5, x1: onset.high + 0.5, fillcolor: faded(colors.ink, 0.13), line: { width: 0 } },
-    { ...over, type: "line", x0: onset.epoch, x1: onset.epoch, line: { color: colors.ink, width: 1.3 } },
+    { ...over, type: "rect", x0: place(onset.low - 0.5), x1: place(onset.high + 0.5), fillcolor: faded(colors.ink, 0.13), line: { width: 0 } },
+    { ...over, type: "line", x0: place(onset.epoch), x1: place(onset.epoch), line: { color: colors.ink, width: 1.3 } },
   ];
 }
 
 function drawCurves(run, curves) {
   const plot = by("curves-plot");
   const colors = theme();
-  const traces = curveTraces(curves, colors);
-  const place = curves.epochs.indexOf(run.best);
-  if (place >= 0 && curves.val[place] !== null) {
+  const place = epochPlace(curves.early);
+  const traces = curveTraces(curves, place, colors);
+  const best = curves.epochs.indexOf(run.best);
+  if (best >= 0 && curves.val[best] !== null) {
     traces.push({
-      x: [run.best], y: [curves.val[place]], mode: "markers", cliponaxis: false,
+      x: [place(run.best)], y: [curves.val[best]], text: [run.best], mode: "markers", cliponaxis: false,
       marker: { size: 9, color: colors.paper, line: { color: colors.val, width: 1.8 } },
-      hovertemplate: "best epoch %{x}: %{y:.4g}<extra></extra>",
+      hovertemplate: "best epoch %{text}: %{y:.4g}<extra></extra>",
     });
   }
   const last = curves.epochs.at(-1);
@@ -390,11 +406,11 @@ function drawCurves(run, curves) {
   draw(plot, traces, {
     height: page.map && page.map.y.labels.length > 4 ? 360 : 302,
     margin: { l: 58, r: 12, t: 12, b: 48 },
-    xaxis: axis("epoch (completed passes)", colors, { range: [-0.01 * last, 1.01 * last], nticks: 6, showgrid: false }),
+    xaxis: axis("epoch (completed passes)", colors, { ...epochAxis(last, curves.early), showgrid: false }),
     yaxis: axis(page.loss, colors, curves.log ? logAxis(low, high, 0.05) : linearAxis(low, high, 0.05)),
-    shapes: onsetShapes(run.onset, colors),
+    shapes: onsetShapes(run.onset, place, colors),
     annotations: run.onset
-      ? [{ x: run.onset.epoch, y: 1, yref: "paper", xanchor: run.onset.epoch > last / 2 ? "right" : "left", yanchor: "top", text: ` onset ${run.onset.epoch} [${run.onset.low}, ${run.onset.high}] `, showarrow: false, font: { color: colors.ink } }]
+      ? [{ x: place(run.onset.epoch), y: 1, yref: "paper", xanchor: place(run.onset.epoch) > place(last) / 2 ? "right" : "left", yanchor: "top", text: ` onset ${run.onset.epoch} [${run.onset.low}, ${run.onset.high}] `, showarrow: false, font: { color: colors.ink } }]
       : [],
   });
   plot.setAttribute("aria-label", `Train and validation loss of ${run.name} over ${last} epochs. ${run.sentences.join(" ")}`);

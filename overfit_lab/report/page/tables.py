@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from overfit_lab.errors import UserError
 from overfit_lab.records import CandidateRecord, FinalRecord
 from overfit_lab.report.configurations import swept_keys
 from overfit_lab.report.final import times, with_interval
@@ -173,7 +175,7 @@ def final_section(study: Study, final: FinalRecord | None, ledger: LedgerState) 
         fault = [f"The test ledger {ledger.fault}: how often the test rows were opened is not certain."]
     if final is None:
         if not ledger.openings and not fault:
-            return Section(["Sealed: the test rows were never opened."])
+            return Section([_untouched(study)])
         opened = f"The test rows were opened {times(ledger.openings)}, and no result of it is kept."
         return Section([*fault, *([opened] if ledger.openings else [])])
     chosen, validation, test = final.selection, final.validation, final.test
@@ -204,6 +206,17 @@ def final_section(study: Study, final: FinalRecord | None, ledger: LedgerState) 
         [""] * len(rows),
     )
     return Section(sentences, table)
+
+
+def _untouched(study: Study) -> str:
+    """Say what is to be tested on, where nothing was yet."""
+    if study.record.source.validates_on_test:
+        return "None: the rows that were published to test on are validated on."
+    # A split that is damaged is a matter of whoever trains or tests on it.
+    with contextlib.suppress(UserError):
+        if study.files.load_split().filter(role="test").is_empty():
+            return "None: no rows were set aside to test on."
+    return "Sealed: the test rows were never opened."
 
 
 def _trained_later(study: Study, final: FinalRecord) -> list[str]:
