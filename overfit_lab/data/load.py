@@ -51,7 +51,8 @@ def _from_file(config: FileData, asked: Problem | None) -> Source:
         return _from_arrays(config, read_npz(path, config.groups), asked)
     if not path.name.endswith(TABLES):
         raise UserError(f"data.path={path}: allowed are files that end with {', '.join(TABLES)} or .npz")
-    return source_of_frame(config, read_table(path), asked, folder=path.parent)
+    frame, said = read_table(path)
+    return source_of_frame(config, frame, asked, folder=path.parent, said=said)
 
 
 def _from_arrays(config: FileData, data: ArrayData, asked: Problem | None) -> Source:

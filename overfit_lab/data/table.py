@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import gzip
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,61 +12,33 @@ import polars as pl
 from numpy.typing import NDArray
 
 from overfit_lab.data.columns import ColumnPreparation
+from overfit_lab.data.csv_text import parse_csv
 from overfit_lab.data.parquet import UNREADABLE, parse_parquet
 from overfit_lab.errors import UserError, first_line
 
-# Cells of a CSV that say that there is no value.
-MISSING = ["", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "?"]
 # So many categories are believed of a column of any length, and of a long one as many as half of its rows.
 FEW_CATEGORIES = 20
 MOST_NAMED = 5
 
 
-def read_table(path: Path) -> pl.DataFrame:
+def read_table(path: Path) -> tuple[pl.DataFrame, tuple[str, ...]]:
     """Read a CSV, TSV or Parquet file.
-
-    The separator of a CSV is the one of comma, semicolon and tab that its first line has most of.
 
     Raises:
         UserError: It is missing or damaged.
+
+    Returns:
+        The table, and what was done to it, in words.
     """
+    place = f"data.path={path}"
     try:
         # As bytes: a path would be taken for a pattern or an address.
         content = path.read_bytes()
         if path.suffix == ".gz":
             content = gzip.decompress(content)
-        if ".parquet" in path.suffixes:
-            frame = parse_parquet(content)
-        else:
-            separator = _find_separator(content.partition(b"\n")[0].decode(errors="replace").strip(), path)
-            frame = pl.read_csv(io.BytesIO(content), separator=separator, infer_schema_length=None, null_values=MISSING)
+        return (parse_parquet(content), ()) if ".parquet" in path.suffixes else parse_csv(content, place)
     except UNREADABLE as error:
-        raise UserError(f"data.path={path}: is missing or damaged: {first_line(error)}") from error
-    return frame
-
-
-def _find_separator(line: str, path: Path) -> str:
-    """Choose the separator by the first line of a file, and make sure that it holds the names of the columns."""
-    cells = {one: next(csv.reader([line], delimiter=one), []) for one in ",;\t"}
-    separator = max(cells, key=lambda one: len(cells[one]))
-    names = cells[separator]
-    for name in names:
-        # A year may be a name.
-        if name.strip() and not name.strip().isdigit() and _is_number(name):
-            raise UserError(
-                f"data.path={path}: its first line holds the number {name}; needed are the names of columns"
-            )
-        if names.count(name) > 1:
-            raise UserError(f"data.path={path}: its first line holds {name!r} twice; needed are the names of columns")
-    return separator
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+        raise UserError(f"{place}: is missing or damaged: {first_line(error)}") from error
 
 
 @dataclass(frozen=True, eq=False)
