@@ -15,7 +15,7 @@ import pytest
 from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
 
 from overfit_lab.claim import Owner, is_alive, owners
-from overfit_lab.records import CohortFiles, RunFiles, StudyFiles
+from overfit_lab.records import SCHEMA_VERSION, CohortFiles, RunFiles, StudyFiles
 from tests.integration.conftest import run_command, start
 
 LONG = ("train", "training.epochs=120", "model.width=8", "model.dropout=0.1", "study.report=false")
@@ -376,11 +376,16 @@ def test_a_record_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     words = ("train", "data=iris", "split.folds=3", "model.width=3", "training.epochs=2", "study.report=false")
     assert run_command(tmp_path, *words).code == 0
     (files,) = _finished(tmp_path)
-    newer = files.record.read_text().replace('"schema_version": 3', '"schema_version": 4')
+    newer = files.record.read_text().replace(
+        f'"schema_version": {SCHEMA_VERSION}', f'"schema_version": {SCHEMA_VERSION + 1}'
+    )
     files.record.write_text(newer)
     again = run_command(tmp_path, *words)
     assert (again.code, again.out) == (2, "")
-    assert "has schema version 4; this overfit_lab reads up to 3: upgrade it" in again.err
+    assert (
+        f"has schema version {SCHEMA_VERSION + 1}; this overfit_lab reads up to {SCHEMA_VERSION}: upgrade it"
+        in again.err
+    )
     assert files.record.read_text() == newer
 
 

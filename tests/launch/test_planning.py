@@ -17,7 +17,7 @@ from overfit_lab.cohort import Cohort, cohort_of, divide
 from overfit_lab.config import Config, parse
 from overfit_lab.launch.planning import write_down
 from overfit_lab.plan import Plan, prepare
-from overfit_lab.records import CohortRecord, StudyFiles
+from overfit_lab.records import SCHEMA_VERSION, CohortRecord, StudyFiles
 from tests.launch.plans import grid, ids
 
 Configure = Callable[..., Config]
@@ -103,7 +103,7 @@ def test_what_any_process_needs_is_written_down(config: Configure) -> None:
     assert same(on_disk(study), sets(plans[:2], plans[2:3], plans[3:]))
     record = study.cohorts.load(cohorts[0].name)
     assert record == CohortRecord(
-        schema_version=3,
+        schema_version=SCHEMA_VERSION,
         runs=ids(plans[:2]),
         max_fits=2,
         configs={plan.run_id: plan.config.model_dump(by_alias=True, mode="json") for plan in plans[:2]},

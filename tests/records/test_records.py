@@ -140,7 +140,7 @@ def test_a_finished_run_forgets_its_earlier_failure(tmp_path: Path) -> None:
         ("", "is damaged"),
         ("[]", "is damaged"),
         ('{"run_id": "a"}', "is damaged: 'schema_version'"),
-        ('{"schema_version": 99}', "has schema version 99; this overfit_lab reads up to 4: upgrade it"),
+        ('{"schema_version": 99}', f"has schema version 99; this overfit_lab reads up to {SCHEMA_VERSION}: upgrade it"),
         ('{"schema_version": 1, "run_id": "a"}', "is damaged: config_id: Field required"),
         ('{"schema_version": "x"}', "is damaged"),
     ],
