@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -83,6 +84,20 @@ def plan_storage(
         for name, size in zip(names, val_sizes, strict=True)
     }
     return LossStorage((0, *kept.tolist()), blocks)
+
+
+class Length(NamedTuple):
+    """How much a history holds.
+
+    Args:
+        curves: Values of each curve.
+        kept: Epochs whose validation losses are kept.
+        epochs: The last measured epoch; -1 before epoch 0 was.
+    """
+
+    curves: Mapping[tuple[str, str], int] = MappingProxyType({})
+    kept: int = 0
+    epochs: int = -1
 
 
 @dataclass
@@ -171,24 +186,39 @@ class History:
             curves = {name: values[: max(0, len(values) - missing)] for name, values in self.curves.items()}
             yield History(curves, measured=self.measured[:count])
 
-    def state(self) -> dict[str, Any]:
-        """Return what a checkpoint needs, of tensors and plain values."""
+    @property
+    def length(self) -> Length:
+        """How much there is: what is there already never changes, but for where members have diverged."""
+        return Length({name: len(values) for name, values in self.curves.items()}, len(self.val_losses), self.epochs)
+
+    def state(self, since: Length | None = None) -> dict[str, Any]:
+        """Return what a checkpoint needs, of tensors and plain values.
+
+        Args:
+            since: Leave out what was there then.
+        """
+        since = since or Length()
+        curves = {name: values[since.curves.get(name, 0) :] for name, values in self.curves.items()}
+        kept = self.val_losses[since.kept :]
         return {
-            "curves": {f"{split}/{metric}": torch.stack(v) for (split, metric), v in self.curves.items()},
+            "curves": {
+                f"{split}/{metric}": torch.stack(values) for (split, metric), values in curves.items() if values
+            },
             # A tensor for each stream: what is saved costs by the tensor, and there are many epochs.
-            "val_losses": [torch.stack(epochs) for epochs in zip(*self.val_losses, strict=True)],
+            "val_losses": [torch.stack(epochs) for epochs in zip(*kept, strict=True)],
             "diverged_at": self.diverged_at,
-            "measured": self.measured,
+            "measured": [epoch for epoch in self.measured if epoch > since.epochs],
         }
 
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Continue from what a checkpoint held."""
-        keys = {tuple(name.split("/")): value for name, value in state["curves"].items()}
-        self.curves = {(split, metric): list(value) for (split, metric), value in keys.items()}
+    def extend(self, state: dict[str, Any]) -> None:
+        """Add what a checkpoint held, behind what is there."""
+        for name, values in state["curves"].items():
+            split, metric = name.split("/")
+            self.curves.setdefault((split, metric), []).extend(values)
         streams = [values.unbind() for values in state["val_losses"]]
-        self.val_losses, self.diverged_at = [list(epoch) for epoch in zip(*streams, strict=True)], state["diverged_at"]
-        # A checkpoint that does not say so was measured at every epoch.
-        self.measured = state.get("measured", list(range(max(map(len, self.curves.values()), default=0))))
+        self.val_losses.extend([list(epoch) for epoch in zip(*streams, strict=True)])
+        self.diverged_at = state["diverged_at"]
+        self.measured.extend(state["measured"])
 
 
 Listener = Callable[[History], None]

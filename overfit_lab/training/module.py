@@ -89,14 +89,13 @@ class CohortModule(L.LightningModule):
         return self.completed + self.steps / data.steps
 
     def state(self) -> dict[str, Any]:
-        """Return all that going on from here needs, as tensors and plain values; see `resume`."""
+        """Return all that going on from here needs but the history, as tensors and plain values; see `resume`."""
         begun = self.steps > 0
         return {
             "completed": self.completed,
             "steps": self.steps,
             "network": self.network.state_dict(),
             "optimizer": self._optimizer.state_dict() if self._optimizer else {},
-            "history": self.history.state(),
             "running_loss": self._running_loss.cpu() if begun else None,
             "noise": self._noise.state() if begun else [],
         }
@@ -105,7 +104,6 @@ class CohortModule(L.LightningModule):
         """Go on from what `state` has returned, in a module that was made alike; called before the fit."""
         self.completed, self.steps = state["completed"], state["steps"]
         self.network.load_state_dict(state["network"])
-        self.history.load_state(state["history"])
         self._resumed = state
 
     def configure_optimizers(self) -> torch.optim.Optimizer:

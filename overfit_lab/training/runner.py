@@ -12,7 +12,7 @@ from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 
 from overfit_lab.config import TrainerConfig, TrainingConfig
 from overfit_lab.data.datamodule import CohortDataModule
-from overfit_lab.training.checkpoint import CohortCheckpoint, load, save
+from overfit_lab.training.checkpoint import CheckpointFile, CohortCheckpoint
 from overfit_lab.training.history import History
 from overfit_lab.training.module import CohortModule
 from overfit_lab.training.supervision import ALONE, Supervision
@@ -52,9 +52,8 @@ def train(
     if trainer.precision == "64-true":
         # Lightning would convert the module, too, but only after a checkpoint has been read into it.
         module.double()
-    state = load(checkpoint, module.state())
-    if state is not None:
-        module.resume(state)
+    file = CheckpointFile(checkpoint)
+    file.load(module)
     if module.completed == training.epochs:
         module.trained_on = torch.device(accelerator)
         return module.history
@@ -84,7 +83,7 @@ def train(
             logger=False,
             enable_progress_bar=False,
             enable_model_summary=False,
-            callbacks=[CohortCheckpoint(checkpoint, training.checkpoint_seconds, supervision, before)],
+            callbacks=[CohortCheckpoint(file, training.checkpoint_seconds, supervision, before)],
         )
         try:
             lightning_trainer.fit(module, datamodule=data)
@@ -92,7 +91,7 @@ def train(
             # Lightning turns Ctrl-C into sys.exit(1), which would look like a failed run.
             raise KeyboardInterrupt if lightning_trainer.interrupted else error from None
     if keep:
-        save(checkpoint, module.state())
+        file.save(module)
     # Whoever holds on to the module should not hold the optimizer's states, which are larger.
     module.trainer = data.trainer = None
     return module.history

@@ -9,8 +9,6 @@ the training with its measuring. The interval is the default of conf/training.
 import statistics
 import tempfile
 import time
-from pathlib import Path
-from typing import Any
 
 import torch
 from hydra import compose, initialize_config_dir
@@ -22,7 +20,8 @@ from overfit_lab.config import conf_directory
 from overfit_lab.launch.job import config_of, register_resolvers
 from overfit_lab.plan import prepare
 from overfit_lab.train import train_cohort
-from overfit_lab.training import checkpoint
+from overfit_lab.training.checkpoint import CheckpointFile
+from overfit_lab.training.module import CohortModule
 from overfit_lab.training.supervision import Stopped, Supervision
 from scripts.benchmarks.processes import OneLineParser, positive
 
@@ -46,14 +45,14 @@ def measure(width: int, runs: int, seconds: float, interval: float | None) -> tu
     """Train for a while.
 
     Returns:
-        Seconds of training, those of each save, and the bytes of the last one.
+        Seconds of training, those of each save, and the bytes of the checkpoint with its history at the end.
     """
     saves: list[float] = []
-    save = checkpoint.save
+    save = CheckpointFile.save
 
-    def timed(path: Path, state: dict[str, Any]) -> None:
+    def timed(self: CheckpointFile, module: CohortModule) -> None:
         begun = time.perf_counter()
-        save(path, state)
+        save(self, module)
         saves.append(time.perf_counter() - begun)
 
     with tempfile.TemporaryDirectory() as root, initialize_config_dir(str(conf_directory()), version_base="1.3"):
@@ -63,17 +62,18 @@ def measure(width: int, runs: int, seconds: float, interval: float | None) -> tu
             words += [f"penalty.alpha={run * 1e-5}"] + ([f"training.checkpoint_seconds={interval}"] if interval else [])
             plans.append(prepare(config_of(compose("config", words, return_hydra_config=True))))
         cohort = Cohort(tuple(plans))
-        checkpoint.save = timed
+        CheckpointFile.save = timed  # type: ignore[method-assign]
         started = time.perf_counter()
         try:
             train_cohort(cohort, supervision=Until(seconds))
         except Stopped:
             pass
         finally:
-            checkpoint.save = save
+            CheckpointFile.save = save  # type: ignore[method-assign]
         elapsed = time.perf_counter() - started
         # The last one was asked for.
-        size = cohort.study.cohorts.checkpoint(cohort.name, 0).stat().st_size
+        kept = cohort.study.cohorts.checkpoint(cohort.name, 0).parent.glob(f"{cohort.name}.0.*")
+        size = sum(path.stat().st_size for path in kept)
     return elapsed - saves.pop(), saves, size
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
+import io
 import itertools
 import os
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,8 +19,12 @@ import torch
 
 from overfit_lab import config as cfg
 from overfit_lab.data import load_source
+from overfit_lab.files import write_atomically
 from overfit_lab.objective import Penalty
+from overfit_lab.training import checkpoint
+from overfit_lab.training.checkpoint import CheckpointFile
 from overfit_lab.training.history import History
+from overfit_lab.training.module import CohortModule
 from overfit_lab.training.runner import train
 from overfit_lab.training.stack import Form
 from overfit_lab.training.supervision import Stopped, Supervision
@@ -144,7 +150,8 @@ def test_a_checkpoint_that_is_kept_gives_the_history_at_once(tmp_path: Path) -> 
     first = _plain(epochs=3)
     trainer = cfg.TrainerConfig(accelerator="cpu", precision="32-true")
     trained = train(first.module, first.data, training=first.training, trainer=trainer, checkpoint=path, keep=True)
-    assert [file.name for file in tmp_path.iterdir()] == ["c.ckpt"]
+    assert path in tmp_path.iterdir()
+    assert {file.suffix for file in tmp_path.iterdir()} == {".ckpt", ".history"}
     again, epochs = _plain(epochs=3), []
     again.module.listeners = (lambda history: epochs.append(history.epochs),)
     found = train(again.module, again.data, training=again.training, trainer=trainer, checkpoint=path, keep=True)
@@ -212,11 +219,11 @@ def test_saving_takes_no_more_than_its_share_of_the_time(tmp_path: Path, monkeyp
     """On a clock of its own, on which an epoch takes a second and saving one, too."""
     now, saved = [0.0], []
 
-    def slow(path: Path, state: dict[str, Any]) -> None:
-        saved.append(state["completed"])
+    def slow(_: CheckpointFile, module: CohortModule) -> None:
+        saved.append(module.completed)
         now[0] += 1.0
 
-    monkeypatch.setattr("overfit_lab.training.checkpoint.save", slow)
+    monkeypatch.setattr(CheckpointFile, "save", slow)
     monkeypatch.setattr("overfit_lab.training.checkpoint.time.monotonic", lambda: now[0])
 
     def tick(history: History) -> None:
@@ -259,7 +266,7 @@ def test_a_checkpoint_that_is_no_checkpoint_is_never_unpickled(
     torch.save({"name": "c.ckpt", "state": _Payload()}, path)
     assert _is_set_aside(path, "it is none, or of another version", capsys)
     # As somebody would have to write it who wants it to be trusted.
-    head, content = b"overfit_lab checkpoint 1\n", path.with_suffix(".damaged").read_bytes()
+    head, content = b"overfit_lab checkpoint 2\n", path.with_suffix(".damaged").read_bytes()
     path.write_bytes(head + hashlib.sha256(content).digest() + content)
     assert _is_set_aside(path, "it holds something else than tensors and plain values", capsys)
     assert not Path("owned").exists()
@@ -289,6 +296,129 @@ def test_a_truncated_an_edited_and_a_foreign_checkpoint_are_set_aside(
         _interrupt_at(3, _in_float64).train(path)
     assert "it was written as other.ckpt" in capsys.readouterr().err
     assert _is_set_aside(path, "it is of another network", capsys)
+
+
+def _pieces(path: Path) -> list[Path]:
+    """The files of a checkpoint's history, the oldest first."""
+    return sorted(path.parent.glob(f"{path.stem}.*.history"), key=lambda piece: piece.stat().st_mtime_ns)
+
+
+def _stop_after_each(epochs: Sequence[int], path: Path) -> None:
+    """Interrupt a training while these epochs are measured, each time in another process, as it were."""
+    for epoch in epochs:
+        with pytest.raises(Interruption):
+            _interrupt_at(epoch).train(path)
+
+
+def test_the_history_is_appended_to_by_each_process_in_a_piece_of_its_own(tmp_path: Path) -> None:
+    undisturbed = _plain().train(tmp_path / "a.ckpt")
+    path = tmp_path / "b.ckpt"
+    sizes: list[int] = []
+    for count, epoch in enumerate((3, 5, 7), start=1):
+        _stop_after_each([epoch], path)
+        pieces = _pieces(path)
+        assert len(pieces) == count
+        # Nobody touches what another has written.
+        assert [piece.stat().st_size for piece in pieces[:-1]] == sizes
+        sizes.append(pieces[-1].stat().st_size)
+    _assert_identical(undisturbed, _plain().train(path))
+
+
+def test_a_checkpoint_does_not_grow_with_the_epochs(tmp_path: Path) -> None:
+    sizes, appended = [], []
+
+    def look(history: History) -> None:
+        if history.epochs > 1:
+            sizes.append((tmp_path / "c.ckpt").stat().st_size)
+            appended.append(_pieces(tmp_path / "c.ckpt")[0].stat().st_size)
+
+    cohort = _plain(epochs=12)
+    cohort.module.listeners = (look,)
+    cohort.train(tmp_path / "c.ckpt")
+    assert max(sizes[2:]) <= min(sizes[2:]) + 1024
+    growth = np.diff(appended)
+    assert growth.min() > 0
+    assert growth.max() <= growth.min() + 1024
+
+
+def test_what_was_appended_after_the_checkpoint_is_not_read(tmp_path: Path) -> None:
+    """As by a process that is killed between the two, or that was thought dead and goes on writing."""
+    undisturbed = _plain().train(tmp_path / "a.ckpt")
+    path = tmp_path / "b.ckpt"
+    _stop_after_each([3], path)
+    (piece,) = _pieces(path)
+    with piece.open("ab") as file:
+        file.write(b"half a part")
+    _stop_after_each([5], path)
+    assert piece.read_bytes().endswith(b"half a part")
+    (path.parent / "b.00000000.history").write_bytes(b"of a process that never saved a checkpoint")
+    _assert_identical(undisturbed, _plain().train(path))
+
+
+def test_a_part_that_could_not_be_appended_is_appended_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk in the middle of saving, whose caller goes on: what was written in vain is written over."""
+    undisturbed = _plain().train(tmp_path / "a.ckpt")
+    path, calls = tmp_path / "b.ckpt", itertools.count()
+
+    def full_at_times(path: Path, *parts: bytes | memoryview) -> None:
+        if next(calls) % 3 == 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write_atomically(path, *parts)
+
+    save = CheckpointFile.save
+
+    def patient(self: CheckpointFile, module: CohortModule) -> None:
+        with contextlib.suppress(OSError):
+            save(self, module)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "write_atomically", full_at_times)
+        patch.setattr(CheckpointFile, "save", patient)
+        _stop_after_each([5], path)
+    assert next(calls) == 4
+    _assert_identical(undisturbed, _plain().train(path))
+
+
+@pytest.mark.parametrize("which", [0, 1])
+@pytest.mark.parametrize(
+    ("damage", "fault"),
+    [
+        pytest.param(
+            lambda piece: piece.write_bytes(piece.read_bytes()[:-1]), "{} is truncated or was edited", id="cut"
+        ),
+        pytest.param(
+            lambda piece: piece.write_bytes(b"\x01" + piece.read_bytes()[1:]),
+            "{} is truncated or was edited",
+            id="edited",
+        ),
+        pytest.param(lambda piece: piece.unlink(), "No such file or directory", id="gone"),
+    ],
+)
+def test_a_history_that_is_not_what_was_written_is_noticed(
+    which: int, damage: Callable[[Path], object], fault: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "c.ckpt"
+    _stop_after_each([3, 5], path)
+    piece = _pieces(path)[which]
+    damage(piece)
+    found = _plain().train(path).curve("val", "loss")
+    said = capsys.readouterr().err
+    assert f"{path} cannot be read as a checkpoint (" in said
+    assert fault.format(piece.name) in said
+    assert np.array_equal(found, _plain().train(tmp_path / "fresh.ckpt").curve("val", "loss"))
+
+
+@pytest.mark.parametrize("place", ["../elsewhere.history", "/elsewhere.history"])
+def test_a_history_lies_beside_its_checkpoint(place: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "c.ckpt"
+    _stop_after_each([3], path)
+    head, content = b"overfit_lab checkpoint 2\n", path.read_bytes()
+    found = torch.load(io.BytesIO(content[len(head) + 32 :]), weights_only=True)
+    found["history"] = [(place, *found["history"][0][1:])]
+    buffer = io.BytesIO()
+    torch.save(found, buffer)
+    path.write_bytes(head + hashlib.sha256(buffer.getvalue()).digest() + buffer.getvalue())
+    assert _is_set_aside(path, f"its history {place} does not lie beside it", capsys)
 
 
 def test_a_clusters_environment_and_checkpoints_of_lightnings_own_change_nothing(

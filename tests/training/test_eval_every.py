@@ -139,21 +139,6 @@ def test_of_many_measured_epochs_log_spaced_ones_are_kept(epochs: int) -> None:
     assert np.ptp(late[1:] / late[:-1]) < 0.01
 
 
-def test_a_checkpoint_of_a_version_that_measured_every_epoch_is_read() -> None:
-    history = History()
-    for epoch in range(3):
-        history.begin(epoch)
-        if epoch:
-            history.append("train", "running_loss", torch.zeros(1, 1))
-        history.append("train", "loss", torch.zeros(1, 1))
-        history.note_divergence(torch.ones(1, 1, dtype=torch.bool))
-    state = history.state()
-    del state["measured"]
-    found = History()
-    found.load_state(state)
-    assert found.measured == [0, 1, 2]
-
-
 def test_without_validation_rows_only_train_is_measured(tmp_path: Path) -> None:
     cohort = _cohort(5, validated=False)
     assert cohort.data.val is None

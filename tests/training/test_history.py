@@ -132,7 +132,7 @@ def test_what_a_checkpoint_holds_brings_a_history_back() -> None:
     torch.save(_history().state(), buffer)
     buffer.seek(0)
     found = History()
-    found.load_state(torch.load(buffer, weights_only=True))
+    found.extend(torch.load(buffer, weights_only=True))
     expected = _history()
     for history in (found, expected):
         history.begin(3)
