@@ -123,7 +123,10 @@ def _parameter_table(plan: Plan) -> Table:
 @contextmanager
 def retraining_bar(console: Console) -> Iterator[Listener]:
     """Show, on a terminal, how many epochs of a retraining are done; lend what is to be told of each."""
-    bar = Progress(TextColumn("{task.description}"), console=console, transient=True, disable=not console.is_terminal)
-    task = bar.add_task("")
-    with bar:
+    if not console.is_terminal:
+        # Older versions of rich end even a bar that is disabled with a line.
+        yield lambda _: None
+        return
+    with Progress(TextColumn("{task.description}"), console=console, transient=True) as bar:
+        task = bar.add_task("")
         yield lambda history: bar.update(task, description=f"retraining, epoch {history.epochs}")
