@@ -1,4 +1,4 @@
-"""The one exception that stands for a mistake of the user's."""
+"""The one exception that stands for a mistake of the user's, and what is said to a person."""
 
 from __future__ import annotations
 
@@ -24,3 +24,8 @@ def is_out_of_memory(error: BaseException) -> bool:
     # By its name, as torch is not imported here; its allocator on the CPU has no exception of its own.
     kinds = {kind.__name__ for kind in type(error).__mro__}
     return bool(kinds & {"MemoryError", "OutOfMemoryError"}) or "can't allocate memory" in str(error)
+
+
+def printable(text: str) -> str:
+    """Replace what is no visible character: it could steer a terminal, and no SVG may hold it."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

@@ -125,16 +125,15 @@ def estimate_onset(
     horizon = _sound_epochs(losses, train)
     diverged = horizon < len(losses)
     losses, passes = losses[:horizon], passes[:horizon]
+    loss = losses.mean(axis=1)
     spikes: tuple[int, ...] = ()
     if train is not None:
         train = train[:horizon]
-        marked = find_spikes(losses.mean(axis=1), train)
+        marked = find_spikes(loss, train)
         spikes = tuple(map(int, passes[marked]))
-        losses, train, passes = losses[~marked], train[~marked], passes[~marked]
-        horizon = len(passes)
-    loss = losses.mean(axis=1)
-    if horizon < MIN_EPOCHS:
-        lowest = int(passes[loss.argmin()]) if horizon else None
+        losses, loss, train, passes = (values[~marked] for values in (losses, loss, train, passes))
+    if len(passes) < MIN_EPOCHS:
+        lowest = int(passes[loss.argmin()]) if len(passes) else None
         return Onset("diverged" if diverged else "too_short", best_epoch=lowest, spikes=spikes)
 
     smoother = select_smoother(passes, loss, bandwidths)

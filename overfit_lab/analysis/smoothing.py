@@ -160,10 +160,16 @@ def jitter_sd(epochs: Array, loss: Array, phi: float = PHI) -> Array:
     expected = 1 + left**2 + right**2 - 2 * (left * near[:-1] + right * near[1:]) + 2 * left * right * far
     variance = np.pad(contrast**2 / expected, 1, mode="edge")
 
-    row = np.arange(len(variance))
-    window = np.abs(row - row[:, None]) <= JITTER_WINDOW // 2
+    window = _nearby(len(variance))
     sd: Array = np.sqrt(window @ variance / window.sum(axis=1))
     return sd
+
+
+def _nearby(rows: int) -> NDArray[np.bool_]:
+    """Mark for each row the 11 around it, [rows, rows]."""
+    row = np.arange(rows)
+    nearby: NDArray[np.bool_] = np.abs(row - row[:, None]) <= JITTER_WINDOW // 2
+    return nearby
 
 
 def find_spikes(loss: Array, train_loss: Array) -> NDArray[np.bool_]:
@@ -192,10 +198,8 @@ def find_spikes(loss: Array, train_loss: Array) -> NDArray[np.bool_]:
         for curve in (loss, train_loss)
     )
     leap, train_leap = loss[inner] - level, train_loss[inner] - train_level
-    row = np.arange(len(leap))
-    near = np.abs(row - row[:, None]) <= JITTER_WINDOW // 2
     # .6745 is the median of a standard normal deviate without its sign.
-    usual = np.nanmedian(np.where(near, np.abs(leap), np.nan), axis=1) / 0.6745
+    usual = np.nanmedian(np.where(_nearby(len(leap)), np.abs(leap), np.nan), axis=1) / 0.6745
     large = SPIKE_LEAP * np.abs(level)
     spikes[inner] = (leap > np.maximum(SPIKE_SDS * usual, large)) & (train_leap > large)
     return spikes

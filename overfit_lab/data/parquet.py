@@ -126,8 +126,7 @@ def _concat(frames: Sequence[pl.DataFrame], folder: Path) -> pl.DataFrame:
 def _classes(path: Path) -> dict[str, list[str]]:
     """Read the names of classes that the library `datasets` notes in a file."""
     try:
-        with _without_panic():
-            noted = json.loads(pl.read_parquet_metadata(io.BytesIO(path.read_bytes())).get("huggingface", "{}"))
+        noted = json.loads(pl.read_parquet_metadata(io.BytesIO(path.read_bytes())).get("huggingface", "{}"))
         features = noted.get("info", {}).get("features", {})
         return {
             column: [str(name) for name in feature["names"]]

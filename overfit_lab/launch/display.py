@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from overfit_lab.data.source import Source
+from overfit_lab.errors import printable
 from overfit_lab.launch.job import Outcome
 from overfit_lab.objective import parameter_roles
 from overfit_lab.plan import Plan
@@ -86,7 +87,7 @@ class Display:
         if source.said and line not in self._inferred:
             self._inferred.add(line)
             # Names of columns and classes come from files, and could steer a terminal.
-            print("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line), file=sys.stderr)
+            print(printable(line), file=sys.stderr)
 
     def progress(self, done: float) -> None:
         """Show how much of what is training is done, from 0 to 1."""

@@ -85,13 +85,12 @@ class Sweep:
             )
         else:
             place = self._place()
+            place.start([cohort for cohort in cohorts if not place.has(cohort)])
             if not settings.wait:
-                place.start([cohort for cohort in cohorts if not place.has(cohort)])
                 for cohort in cohorts:
                     for plan in cohort.missing:
                         yield finish(plan, self.overrides.get(plan.run_id, ()), "submitted")
                 return
-            place.start([cohort for cohort in cohorts if not place.has(cohort)])
             events = follow(cohorts, self.overrides, place, self._write_down)
         try:
             yield from self._show(cohorts, events)

@@ -8,9 +8,10 @@ from functools import cached_property
 
 from matplotlib.figure import Figure
 
+from overfit_lab.errors import printable
 from overfit_lab.report.configurations import configured, swept_keys
 from overfit_lab.report.grid import Grid, grid_keys, make_grid
-from overfit_lab.report.labels import loss_label, printable, short_names, study_title, value_label
+from overfit_lab.report.labels import loss_label, short_names, study_title, value_label
 from overfit_lab.report.loss_curves import LossCurves
 from overfit_lab.report.plot_capacity import draw_capacity, has_capacity
 from overfit_lab.report.plot_curves import draw_overview, draw_run

@@ -8,8 +8,9 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from overfit_lab.errors import printable
 from overfit_lab.records import CandidateRecord, FinalRecord, IntervalRecord, MeanRecord, NestedRecord
-from overfit_lab.report.labels import printable, short_names, value_label
+from overfit_lab.report.labels import short_names, value_label
 
 MOST_CANDIDATES = 10
 

@@ -9,16 +9,12 @@ from statistics import median
 from typing import Any, get_args
 
 from overfit_lab.analysis.onset import Onset, Verdict
+from overfit_lab.errors import printable
 from overfit_lab.records import RunRecord
 from overfit_lab.report.configurations import configured
 from overfit_lab.study import Study
 
 VERDICTS: Mapping[Verdict, str] = {verdict: str(Onset(verdict)) for verdict in get_args(Verdict)}
-
-
-def printable(text: str) -> str:
-    """Replace what is no visible character: it could steer a terminal, and no SVG may hold it."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def short_names(keys: Iterable[str]) -> dict[str, str]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from overfit_lab.errors import printable
 from overfit_lab.report.final import times, with_interval
-from overfit_lab.report.labels import printable
 from overfit_lab.report.shuffles import Shuffles, shuffle_sentences
 from overfit_lab.study import Study
 from overfit_lab.study.ledger import read_ledger

@@ -9,13 +9,13 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from overfit_lab.errors import printable
 from overfit_lab.records import RunRecord
 from overfit_lab.report.configurations import configured, failed_configurations, swept_keys
 from overfit_lab.report.labels import (
     loss_decimals,
     loss_value,
     onset_label,
-    printable,
     short_names,
     study_title,
     value_label,

@@ -26,7 +26,7 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from overfit_lab.errors import first_line
 from overfit_lab.files import write_atomically
-from overfit_lab.training.history import Length
+from overfit_lab.training.history import NOTHING
 from overfit_lab.training.module import CohortModule
 from overfit_lab.training.supervision import Stopped, Supervision
 
@@ -109,32 +109,32 @@ class CheckpointFile:
         self._earlier: tuple[Piece, ...] = ()
         self._own = path.with_suffix(f".{secrets.token_hex(4)}.history")
         self._size, self._digest = 0, hashlib.sha256()
-        self._saved = Length()
+        self._saved = NOTHING
 
     def save(self, module: CohortModule) -> None:
         """Write a checkpoint, as a whole or not at all."""
         content = _content(module.history.state(self._saved))
-        digest = self._digest.copy()
-        size = self._size + self._append(len(content).to_bytes(_COUNT_SIZE), content)
-        digest.update(len(content).to_bytes(_COUNT_SIZE))
-        digest.update(content)
+        size, digest = self._append(len(content).to_bytes(_COUNT_SIZE), content)
         pieces = [*self._earlier, Piece(self._own.name, size, digest.hexdigest())]
         whole = _content({"name": self.path.name, "state": module.state(), "history": [tuple(p) for p in pieces]})
         write_atomically(self.path, _HEAD, hashlib.sha256(whole).digest(), whole)
         self._size, self._digest, self._saved = size, digest, module.history.length
 
-    def _append(self, *parts: bytes | memoryview) -> int:
-        """Write behind what belongs to the last checkpoint; return how many bytes."""
+    def _append(self, *parts: bytes | memoryview) -> tuple[int, hashlib._Hash]:
+        """Write behind what belongs to the last checkpoint; return size and digest of the piece with it."""
+        digest = self._digest.copy()
         with self._own.open("r+b" if self._size else "wb") as file:
             file.seek(self._size)
             for part in parts:
                 file.write(part)
+                digest.update(part)
+            size = file.tell()
             file.truncate()
             file.flush()
             os.fsync(file.fileno())
-        return sum(map(len, parts))
+        return size, digest
 
-    def load(self, module: CohortModule) -> bool:
+    def load(self, module: CohortModule) -> None:
         """Let a module go on from the checkpoint, where there is one.
 
         A file that is not what was written under this name is never trusted, nor unpickled: it is named, set aside
@@ -142,14 +142,11 @@ class CheckpointFile:
 
         Args:
             module: As it is before training; what is read must have the same form.
-
-        Returns:
-            Whether there was one.
         """
         try:
             content = self.path.read_bytes()
         except FileNotFoundError:
-            return False
+            return
         try:
             state, pieces = _read(content, self.path.name, module.state())
             parts = [part for piece in pieces for part in _read_piece(self.path.parent, piece)]
@@ -160,13 +157,12 @@ class CheckpointFile:
             for part in parts:
                 module.history.extend(part)
             self._earlier, self._saved = pieces, module.history.length
-            return True
+            return
         aside = self.path.with_suffix(".damaged")
         self.path.replace(aside)
         # Not by logging, which Hydra switches off: a person must hear of it.
         what = f"{self.path} cannot be read as a checkpoint ({fault}): set aside as {aside.name}, training from scratch"
         print(f"overfit-lab: {what}", file=sys.stderr)
-        return False
 
 
 def _content(value: dict[str, Any]) -> memoryview:

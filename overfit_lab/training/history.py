@@ -92,12 +92,15 @@ class Length(NamedTuple):
     Args:
         curves: Values of each curve.
         kept: Epochs whose validation losses are kept.
-        epochs: The last measured epoch; -1 before epoch 0 was.
+        measured: Measured epochs.
     """
 
     curves: Mapping[tuple[str, str], int] = MappingProxyType({})
     kept: int = 0
-    epochs: int = -1
+    measured: int = 0
+
+
+NOTHING = Length()
 
 
 @dataclass
@@ -189,15 +192,15 @@ class History:
     @property
     def length(self) -> Length:
         """How much there is: what is there already never changes, but for where members have diverged."""
-        return Length({name: len(values) for name, values in self.curves.items()}, len(self.val_losses), self.epochs)
+        curves = {name: len(values) for name, values in self.curves.items()}
+        return Length(curves, len(self.val_losses), len(self.measured))
 
-    def state(self, since: Length | None = None) -> dict[str, Any]:
+    def state(self, since: Length = NOTHING) -> dict[str, Any]:
         """Return what a checkpoint needs, of tensors and plain values.
 
         Args:
             since: Leave out what was there then.
         """
-        since = since or Length()
         curves = {name: values[since.curves.get(name, 0) :] for name, values in self.curves.items()}
         kept = self.val_losses[since.kept :]
         return {
@@ -207,7 +210,7 @@ class History:
             # A tensor for each stream: what is saved costs by the tensor, and there are many epochs.
             "val_losses": [torch.stack(epochs) for epochs in zip(*kept, strict=True)],
             "diverged_at": self.diverged_at,
-            "measured": [epoch for epoch in self.measured if epoch > since.epochs],
+            "measured": self.measured[since.measured :],
         }
 
     def extend(self, state: dict[str, Any]) -> None:

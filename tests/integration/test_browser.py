@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import polars as pl
 import pytest
 
+from overfit_lab.analysis.onset import Onset
 from overfit_lab.report import write_report
 from overfit_lab.study import load_study
 from tests.integration.conftest import run_command
-from tests.report.made_up import make_study
+from tests.report.made_up import add_run, configuration, make_study
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -115,6 +118,31 @@ def test_its_numbers_are_those_of_the_records(study: Path, open_page: Open, shoo
         study / "report" / (link.get_attribute("href") or "")
     ).resolve() == study.resolve() / "runs" / link.inner_text()
     shoot(page, "desktop-light")
+
+
+def test_an_early_onset_in_a_long_training_stands_on_a_logarithmic_axis(tmp_path: Path, open_page: Open) -> None:
+    files = make_study(tmp_path)
+    onset = Onset("overfit", 20, (15, 26), 30, 5, 0.01)
+    epochs = np.arange(3001)
+    val = np.stack([1 + (np.log1p(epochs) - np.log(21)) ** 2] * 2)
+    add_run(files.run("one"), configuration(4, 0.0), onset, val)
+    write_report(load_study(files.directory))
+    plot = "document.getElementById('curves-plot')"
+    page = open_page(files.directory)
+    page.locator("#curves-plot .js-line").first.wait_for(state="attached")
+
+    def place(epoch: float) -> float:
+        return 0.4 * epoch if epoch <= 1 else 0.4 + math.log10(epoch)
+
+    shown, drawn = (page.evaluate(f"{plot}.data.find(t => t.name === 'validation').{key}") for key in ("text", "x"))
+    assert {0, 1, 15, 20, 26, 3000} <= set(shown)
+    assert drawn == pytest.approx([place(epoch) for epoch in shown])
+    ticks = page.evaluate(f"[{plot}.layout.xaxis.ticktext, {plot}.layout.xaxis.tickvals]")
+    assert ticks[0] == ["0", "1", "10", "100", "1000"]
+    assert ticks[1] == pytest.approx([place(int(text)) for text in ticks[0]])
+    interval, line = page.evaluate(f"{plot}.layout.shapes.map(s => [s.x0, s.x1])")
+    assert interval == pytest.approx([place(14.5), place(26.5)])
+    assert line == pytest.approx([place(20)] * 2)
 
 
 def test_a_cell_shows_the_curves_of_its_run(study: Path, open_page: Open) -> None:

@@ -7,9 +7,8 @@ from collections import defaultdict
 from dataclasses import dataclass, replace
 from statistics import fmean
 
-from overfit_lab.errors import UserError
+from overfit_lab.errors import UserError, printable
 from overfit_lab.records import CandidateRecord, LeftOut
-from overfit_lab.report.labels import printable
 from overfit_lab.study import Study
 from overfit_lab.study.candidates import gather_candidates
 from overfit_lab.study.selection import select, simplest

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from overfit_lab.errors import printable
 from overfit_lab.records import FinalRecord
-from overfit_lab.report.labels import loss_decimals, loss_label, loss_value, printable, study_title
+from overfit_lab.report.labels import loss_decimals, loss_label, loss_value, study_title
 from overfit_lab.report.loss_curves import LossCurves
 from overfit_lab.report.notes import noise_sentences
 from overfit_lab.report.page.answer import answer

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from overfit_lab.report.labels import printable, value_label
+from overfit_lab.errors import printable
+from overfit_lab.report.labels import value_label
 from overfit_lab.report.page.numbers import count
 from overfit_lab.study import Study
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from overfit_lab.errors import printable
 from overfit_lab.records import Descriptive, RunRecord
 from overfit_lab.report.configurations import configured, failed_configurations, swept_keys
 from overfit_lab.report.labels import (
@@ -12,7 +13,6 @@ from overfit_lab.report.labels import (
     loss_decimals,
     loss_value,
     onset_label,
-    printable,
     short_names,
     value_label,
     verdict_sentence,

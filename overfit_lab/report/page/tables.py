@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from overfit_lab.errors import UserError
+from overfit_lab.errors import UserError, printable
 from overfit_lab.records import CandidateRecord, FinalRecord
 from overfit_lab.report.configurations import swept_keys
 from overfit_lab.report.final import times, with_interval
-from overfit_lab.report.labels import loss_decimals, loss_value, printable, short_names, value_label
+from overfit_lab.report.labels import loss_decimals, loss_value, short_names, value_label
 from overfit_lab.report.page.comparison import Comparison
 from overfit_lab.report.page.numbers import count
 from overfit_lab.study import Study
