@@ -392,7 +392,7 @@ def test_a_record_of_a_newer_version_is_refused(tmp_path: Path) -> None:
 def test_processes_that_go_on_when_the_command_ends(launch: Launch, tmp_path: Path) -> None:
     """`cohort_local`: the launcher is killed, or does not wait, and its processes train all the same."""
     words = (
-        *("train", "-m", "data=iris", "split.folds=3", "model.width=3,4,5", "training.epochs=1500"),
+        *("train", "-m", "data=iris", "split.folds=3", "model.width=3,4,5", "training.epochs=5000"),
         *("study.report=false", "hydra/launcher=cohort_local", "hydra.launcher.workers=2", "hydra.launcher.max_fits=3"),
         "training.checkpoint_seconds=0.2",
     )
