@@ -8,10 +8,31 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-from overfit_lab.claim import owners
+from overfit_lab.claim import is_alive, owners
 from overfit_lab.cohort import Cohort
 from overfit_lab.records import StudyFiles
+
+
+class _Started(NamedTuple):
+    """A process that was started.
+
+    Args:
+        process: It.
+        log: What it prints.
+        expected: The cohorts that it was given and nobody trained at that time, each with the number of those who had
+            claimed it before. While there are no more, the process has not come to it yet: it may take long to start.
+    """
+
+    process: subprocess.Popen[bytes]
+    log: Path
+    expected: dict[str, int]
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has."""
+        return self.process.poll() is not None
 
 
 class LocalPlace:
@@ -28,19 +49,21 @@ class LocalPlace:
 
     def __init__(self, study: StudyFiles, token: str, workers: int, devices: Sequence[str]) -> None:
         self.study, self.token, self.workers, self.devices = study, token, workers, devices
-        self._processes: list[tuple[subprocess.Popen[bytes], Path]] = []
+        self._started: list[_Started] = []
 
     def start(self, cohorts: Sequence[Cohort]) -> None:
         """Start processes, each of which trains one cohort after another that no other has claimed."""
-        free = self.workers - sum(process.poll() is None for process, _ in self._processes)
+        free = self.workers - sum(not one.ended for one in self._started)
+        claims = {cohort.name: cohort.study.cohorts.claim(cohort.name) for cohort in cohorts}
+        expected = {name: len(owners(claim)) for name, claim in claims.items() if not is_alive(claim)}
         for i in range(min(max(1, free), len(cohorts))):
             names = [cohort.name for cohort in (*cohorts[i:], *cohorts[:i])]
-            log = self.study.tasks / f"local-{int(time.time())}-{os.getpid()}-{len(self._processes)}.log"
+            log = self.study.tasks / f"local-{int(time.time())}-{os.getpid()}-{len(self._started)}.log"
             log.parent.mkdir(parents=True, exist_ok=True)
             environment = dict(os.environ)
             if self.devices:
-                environment["CUDA_VISIBLE_DEVICES"] = self.devices[len(self._processes) % len(self.devices)]
-            token = f"{self.token}-{len(self._processes) + 1}"
+                environment["CUDA_VISIBLE_DEVICES"] = self.devices[len(self._started) % len(self.devices)]
+            token = f"{self.token}-{len(self._started) + 1}"
             arguments = [Path.cwd(), self.study.cohorts.directory, token, *names]
             with log.open("wb") as output:
                 process = subprocess.Popen(
@@ -52,12 +75,12 @@ class LocalPlace:
                     # Not of our group: what a terminal sends when it closes, or on Ctrl-C, does not reach it.
                     start_new_session=True,
                 )
-            self._processes.append((process, log))
+            self._started.append(_Started(process, log, expected))
 
     def has(self, cohort: Cohort) -> bool:
-        """Whoever was started takes what nobody has claimed; what was claimed is that process's."""
-        claimed = owners(cohort.study.cohorts.claim(cohort.name))
-        return not claimed and any(process.poll() is None for process, _ in self._processes)
+        """Whether a process that was started is going to come to it; who has claimed it since, has it himself."""
+        claimed = len(owners(cohort.study.cohorts.claim(cohort.name)))
+        return any(not one.ended and one.expected.get(cohort.name) == claimed for one in self._started)
 
     def out_of_memory(self, cohort: Cohort) -> bool | None:
         """It is this machine's memory: whoever counts deaths looks by himself."""
@@ -65,8 +88,8 @@ class LocalPlace:
 
     def obituary(self, cohort: Cohort) -> str:
         """Name the log of the process that has ended."""
-        ended = [(process, log) for process, log in self._processes if process.poll() is not None]
+        ended = [one for one in self._started if one.ended]
         claimed = owners(cohort.study.cohorts.claim(cohort.name))
-        own = [log for process, log in ended if claimed and process.pid == claimed[-1].process]
-        logs = own or [log for _, log in ended[-1:]]
+        own = [one.log for one in ended if claimed and one.process.pid == claimed[-1].process]
+        logs = own or [one.log for one in ended[-1:]]
         return f"the process of cohort {cohort.name} has ended" + "".join(f", see {log}" for log in logs)

@@ -21,11 +21,14 @@ from tests.integration.conftest import run_command, start
 LONG = ("train", "training.epochs=120", "model.width=8", "model.dropout=0.1", "study.report=false")
 
 # Networks that wait as long as there is a file `hold`: where it is empty all after 10 steps, else those of
-# hidden size 5 from the start.
+# hidden size 5 from the start. Where there is a file `slow`, it takes long to import them.
 HOLDING = """
 import time
 from pathlib import Path
 from torch import nn
+
+if Path("slow").exists():
+    time.sleep(5)
 
 class Holding(nn.Module):
     steps = 0
@@ -390,32 +393,36 @@ def test_a_record_of_a_newer_version_is_refused(tmp_path: Path) -> None:
 
 
 def test_processes_that_go_on_when_the_command_ends(launch: Launch, tmp_path: Path) -> None:
-    """`cohort_local`: the launcher is killed, or does not wait, and its processes train all the same."""
-    words = (
-        *("train", "-m", "data=iris", "split.folds=3", "model.width=3,4,5", "training.epochs=5000"),
-        *("study.report=false", "hydra/launcher=cohort_local", "hydra.launcher.workers=2", "hydra.launcher.max_fits=3"),
-        "training.checkpoint_seconds=0.2",
-    )
-    process = launch(tmp_path, *words)
-    _wait_for(lambda: len(_training(tmp_path, least=0)) == 2, "two processes")
-    process.kill()
-    process.communicate()
-    shown = run_command(tmp_path, "status", "studies/iris-kfold").out
-    assert "2 running, 1 waiting, 0 failed, 0 lost" in shown
-    # A task that is killed is missed by nobody now, until the same command is given again: it goes on with it.
-    victim = _training(tmp_path, least=0)[0]
-    os.kill(victim.process, signal.SIGKILL)
-    again = run_command(tmp_path, *words)
-    assert again.code == 0, again.err
-    assert len(_finished(tmp_path)) == 3
-    assert sum(files.load().interruptions for files in _finished(tmp_path)) == 1
-    whole = tmp_path / "whole"
-    whole.mkdir()
-    assert run_command(whole, *(w for w in words if "cohort_local" not in w)).code == 0
-    _assert_identical(tmp_path, whole)
-    logs = list(tmp_path.glob("studies/*/tasks/local-*.log"))
+    """`cohort_local`: the launcher is killed, and its processes train all the same; what dies goes on once."""
+    folder, whole = _folder(tmp_path, "folder", ""), _folder(tmp_path, "whole", None)
+    sweep = (*(word for word in SWEEP if not word.startswith("+model.hidden")), "+model.hidden=3,4,5")
+    words = (*sweep, "hydra/launcher=cohort_local", "hydra.launcher.max_fits=6")
+    process = launch(folder, *words)
+    try:
+        _wait_for(lambda: len(list(folder.glob("studies/*/cohorts/*.ckpt"))) == 2, "two checkpoints")
+        process.kill()
+        process.communicate()
+        shown = run_command(folder, "status", "studies/iris-kfold").out
+        assert "4 running, 2 waiting, 0 failed, 0 lost" in shown
+        # A task that is killed is missed by nobody now, until the same command is given again: it goes on with it, and
+        # does not take a process for dead that takes long to begin.
+        victim = _training(folder, least=-1)[0]
+        os.kill(victim.process, signal.SIGKILL)
+        (folder / "slow").touch()
+        again = launch(folder, *words)
+        _wait_for(lambda: len(_finished(folder)) == 2, "the runs of the task that was killed")
+    finally:
+        # They wait for nobody else.
+        (folder / "hold").unlink()
+    _, err = again.communicate(timeout=120)
+    assert (again.returncode, err.decode()) == (0, "")
+    assert len(_finished(folder)) == 6
+    assert sorted(files.load().interruptions for files in _finished(folder)) == [0, 0, 0, 0, 1, 1]
+    assert run_command(whole, *sweep).code == 0
+    _assert_identical(folder, whole)
+    logs = list(folder.glob("studies/*/tasks/local-*.log"))
     assert len(logs) >= 3
-    assert any("3 fits" in log.read_text() for log in logs)
+    assert any("6 fits" in log.read_text() for log in logs)
 
 
 def test_a_full_disk(tmp_path: Path) -> None:
