@@ -18,6 +18,8 @@ from overfit_lab.errors import UserError, first_line
 
 # So many categories are believed of a column of any length, and of a long one as many as half of its rows.
 FEW_CATEGORIES = 20
+# Categories have names, which are shorter than sentences.
+FEWEST_WORDS_OF_PROSE = 5
 MOST_NAMED = 5
 
 
@@ -131,8 +133,12 @@ def _number_categories(column: pl.Series, place: str) -> tuple[NDArray[np.float6
 
 
 def is_prose(column: pl.Series) -> bool:
-    """Say whether a column holds texts that are no categories: too many different ones."""
-    return column.dtype == pl.String and column.n_unique() > _most_categories(column)
+    """Say whether a column holds texts that are no categories: too many different ones, or mostly long ones."""
+    if column.dtype != pl.String:
+        return False
+    words = column.drop_nulls().str.count_matches(r"\S+")
+    long = 2 * (words >= FEWEST_WORDS_OF_PROSE).sum() > len(words)
+    return long or column.n_unique() > _most_categories(column)
 
 
 def _most_categories(column: pl.Series) -> int:

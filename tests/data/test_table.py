@@ -172,6 +172,18 @@ def test_a_column_of_texts_alone_is_learned_from_by_its_words(tmp_path: Path) ->
     assert sorted(prepared.sum(axis=0).tolist())[1:] == [20, 20, 40, 40]
 
 
+def test_texts_that_are_long_are_no_categories_however_few(tmp_path: Path) -> None:
+    """The first rows of a data set of texts, to try it with; names of one to four words stay categories."""
+    for text, prose in (("a film that is very {}", True), ("a very {} film", False)):
+        frame = pl.DataFrame({"text": [text.format("bad"), text.format("good")] * 6 + [None], "y": [0, 1] * 6 + [1]})
+        frame.write_parquet(tmp_path / "a.parquet")
+        source = load(file_data(tmp_path / "a.parquet", words=6))
+        assert source.sparse is prose
+        # Six words, or two categories and that of missing ones.
+        assert source.preparation is not None
+        assert source.preparation.features == (6 if prose else 3)
+
+
 def test_constant_columns_are_kept(tmp_path: Path) -> None:
     pl.DataFrame({"a": [5.0] * 20, "b": ["x"] * 20, "c": range(20), "y": [0, 1] * 10}).write_csv(tmp_path / "a.csv")
     assert load(file_data(tmp_path / "a.csv")).features == 3
