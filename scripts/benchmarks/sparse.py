@@ -1,13 +1,14 @@
 """What an epoch on bags of words costs, beside a dense loop in plain PyTorch.
 
-    scripts/bench sparse [--path FOLDER] [--widths 4,16,512] [--alphas 0,0.002] [--epochs 3] [--repeats 3]
+    scripts/bench sparse [--path FOLDER] [--widths 4,16,512] [--alphas 0,0.002] [--epochs 3] [--repeats 3] [--keras]
 
 Networks of two hidden layers on 10 000 words, 24 980 rows to train and 24 980 to validate on: the reviews of IMDB, in
 the folder that --path names, or else rows that are drawn to be as long and as sparse. Seconds are those of one epoch of
 all alphas, with the losses of all rows after it; each is measured in a process of its own on all cores, by turns, and
 the median is taken. Beside them stands the validation loss of the first alpha after the last epoch; each draws
 initial weights of its own. Memory is the largest resident memory of the process and its children together, imports and
-data included; pages that they share are counted for each.
+data included; pages that they share are counted for each. With --keras the dense loop is trained once more, as Keras
+would: from its initial weights, and with probabilities cut off at 1e-7, also while it trains.
 """
 
 import argparse
@@ -31,6 +32,7 @@ from scripts.benchmarks.processes import Measured, OneLineParser, positive, run,
 
 ROWS, WORDS, LENGTH = 24_980, 10_000, 127
 KINDS = {"ours": "overfit-lab", "dense": "dense loop, plain PyTorch"}
+KERAS = {"keras": "dense loop, as Keras"}
 WIDTH = 120
 
 
@@ -86,13 +88,15 @@ def measure(kind: str, folder: Path, width: int, alphas: str, epochs: int) -> Ep
 
 
 def tabulate(found: dict[int, dict[str, list[Epoch]]], alphas: str, epochs: int) -> Table:
-    """Set ours beside the dense loop, width by width."""
+    """Set ours beside the dense loops, width by width."""
+    kinds = [*next(iter(found.values()))]
+    names = [(KINDS | KERAS)[kind] for kind in kinds]
     first, *others = alphas.split(",")
     table = Table(
         title=f"One epoch of {1 + len(others)} alphas, with its curves; loss: at alpha {first}, epoch {epochs}"
     )
     seconds_of, gigabytes_of, loss_of = (
-        [f"{kind}, {unit}" for kind in kinds] for kinds, unit in ((KINDS.values(), "s"), (KINDS, "GB"), (KINDS, "loss"))
+        [f"{name}, {unit}" for name in shown] for shown, unit in ((names, "s"), (kinds, "GB"), (kinds, "loss"))
     )
     for column in ("width", *seconds_of, "ratio", *gigabytes_of, *loss_of):
         table.add_column(column, justify="right")
@@ -134,19 +138,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--alphas", default="0,0.002", help="default 0,0.002")
     parser.add_argument("--epochs", type=positive, default=3, help="of each measurement, default 3")
     parser.add_argument("--repeats", type=positive, default=3, help="measurements of each, default 3")
+    parser.add_argument("--keras", action="store_true", help="train the dense loop as Keras would, too")
     options = parser.parse_args(arguments)
+    kinds = KINDS | KERAS if options.keras else KINDS
     if options.path is not None and not options.path.is_dir():
         parser.error(f"--path {options.path}: there is no such folder")
-    found: dict[int, dict[str, list[Epoch]]] = {width: {kind: [] for kind in KINDS} for width in options.widths}
+    found: dict[int, dict[str, list[Epoch]]] = {width: {kind: [] for kind in kinds} for width in options.widths}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         lay_out(folder, options.path)
         for repeat in range(options.repeats):
             for width in options.widths:
-                for kind in KINDS:
+                for kind in kinds:
                     measured = measure(kind, folder, width, options.alphas, options.epochs)
                     found[width][kind].append(measured)
-                    tell(f"w={width}, {KINDS[kind]}, {repeat + 1} of {options.repeats}: {measured.seconds:.2f} s")
+                    tell(f"w={width}, {kinds[kind]}, {repeat + 1} of {options.repeats}: {measured.seconds:.2f} s")
     Console(width=int(os.environ.get("COLUMNS", WIDTH))).print(tabulate(found, options.alphas, options.epochs))
 
 

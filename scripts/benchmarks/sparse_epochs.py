@@ -1,21 +1,23 @@
 """One epoch on bags of words, measured in a process of its own: of this project, or of a dense loop in plain PyTorch.
 
-    python -m scripts.benchmarks.sparse_epochs ours|dense FOLDER WIDTH ALPHA,ALPHA EPOCHS
+    python -m scripts.benchmarks.sparse_epochs ours|dense|keras FOLDER WIDTH ALPHA,ALPHA EPOCHS
 
 FOLDER holds `train.npz` and `val.npz`, matrices as SciPy saves them, and `labels.npy`. Printed are the seconds of an
-epoch of all alphas, and the validation loss of the first at the end. Both compute the same: two hidden layers, RMSprop,
-batches of 512, binary cross-entropy of the train and validation rows after each epoch, in single precision on the CPU.
+epoch of all alphas, and the validation loss of the first at the end. All compute the same: two hidden layers, RMSprop,
+batches of 512, binary cross-entropy of the train and validation rows after each epoch, in single precision on the CPU;
+`keras` begins from its initial weights and cuts probabilities off as it does.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +37,7 @@ from overfit_lab.plan import prepare
 from scripts.benchmarks.in_workers import train_plans
 
 BATCH, LEARNING_RATE, SMOOTHING, EPS = 512, 1e-3, 0.9, 1e-7
+KERAS_EPSILON = 1e-7
 
 
 def source(folder: str) -> Source:
@@ -91,7 +94,34 @@ def ours(folder: Path, width: int, alphas: Sequence[float], epochs: int) -> Trai
     return Trained(max(statistics.median(np.diff(own)) for own in times.values()), loss)
 
 
-def dense(folder: Path, width: int, alphas: Sequence[float], epochs: int) -> Trained:
+def plain_network(inputs: int, width: int) -> nn.Sequential:
+    """Make a network as PyTorch does."""
+    return nn.Sequential(
+        *(nn.Linear(inputs, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 1))
+    )
+
+
+def keras_network(inputs: int, width: int) -> nn.Sequential:
+    """Make a network as Keras does: initial weights after Glorot and Bengio, and probabilities within 1e-7 of 0 and 1.
+
+    Where one is cut off, nothing is learned from the row, as the gradient is 0.
+    """
+    network = plain_network(inputs, width)
+    for layer in network:
+        if isinstance(layer, nn.Linear):
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
+    most = math.log((1 - KERAS_EPSILON) / KERAS_EPSILON)
+    return network.append(nn.Hardtanh(-most, most))
+
+
+def dense(
+    folder: Path,
+    width: int,
+    alphas: Sequence[float],
+    epochs: int,
+    make: Callable[[int, int], nn.Module] = plain_network,
+) -> Trained:
     """Train one network after another by a loop as anybody would write it."""
     x_train, x_val = (
         torch.from_numpy(sparse.load_npz(folder / f"{name}.npz").toarray().astype(np.float32))
@@ -102,9 +132,7 @@ def dense(folder: Path, width: int, alphas: Sequence[float], epochs: int) -> Tra
     loss = nn.BCEWithLogitsLoss()
     seconds, ends = 0.0, []
     for alpha in alphas:
-        network = nn.Sequential(
-            *(nn.Linear(x_train.shape[1], width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 1))
-        )
+        network = make(x_train.shape[1], width)
         weights = [p for name, p in network.named_parameters() if name.endswith("weight")]
         biases = [p for name, p in network.named_parameters() if name.endswith("bias")]
         groups: list[dict[str, Any]] = [{"params": weights, "weight_decay": alpha}, {"params": biases}]
@@ -136,8 +164,12 @@ def dense(folder: Path, width: int, alphas: Sequence[float], epochs: int) -> Tra
 def measure_one(arguments: Sequence[str]) -> None:
     """Measure what the command line names, and print it."""
     kind, folder, width, alphas, epochs = arguments
-    train = {"ours": ours, "dense": dense}[kind]
-    trained = train(Path(folder), int(width), [float(alpha) for alpha in alphas.split(",")], int(epochs))
+    training: dict[str, Callable[[Path, int, Sequence[float], int], Trained]] = {
+        "ours": ours,
+        "dense": dense,
+        "keras": functools.partial(dense, make=keras_network),
+    }
+    trained = training[kind](Path(folder), int(width), [float(alpha) for alpha in alphas.split(",")], int(epochs))
     print(json.dumps(asdict(trained)))
 
 

@@ -8,8 +8,8 @@ from overfit_lab.report.labels import onset_label
 from overfit_lab.report.notebook import NotebookStudy
 from scripts.benchmarks.outcomes.check import Check, Run, runs_of
 from scripts.benchmarks.outcomes.truth import Vector
+from scripts.benchmarks.sparse_epochs import KERAS_EPSILON
 
-KERAS_EPSILON = 1e-7
 DEAD = 0.69  # a validation loss that never falls below: all units are, and every review is as likely good as bad
 
 
