@@ -90,7 +90,7 @@ class Claim:
 
     @property
     def lost(self) -> bool:
-        """Whether another process has taken this one for dead and gone on with the work."""
+        """Whether another process has taken this one for dead and gone on with the work, or is done with it."""
         return self._lost
 
     def begin(self, epoch: float, horizon: float) -> None:
@@ -107,9 +107,12 @@ class Claim:
             self._write(owner)
 
     def check(self) -> bool:
-        """Look whether the claim still holds."""
+        """Look whether the claim still holds: its mark is there, and is the last one.
+
+        Whoever has gone on with the work, and is done with it, has removed all marks.
+        """
         with contextlib.suppress(OSError):
-            self._lost = self._lost or max(_numbers(self.path), default=0) > self.number
+            self._lost = self._lost or max(_numbers(self.path), default=0) != self.number
         return not self._lost
 
     def release(self) -> None:
@@ -152,11 +155,15 @@ def acquire(path: Path, *, job: str | None = None, restarts: int = 0) -> Claim |
         return None
     if not _make(_file(path, number + 1), _encode(me)):
         return None
-    if max(_numbers(path)) > number + 1:
+    if max(_numbers(path), default=0) > number + 1:
         # What was seen at first was older than all that is there now.
         _file(path, number + 1).unlink(missing_ok=True)
         return None
-    return Claim(path, number + 1, me)
+    try:
+        return Claim(path, number + 1, me)
+    except FileNotFoundError:
+        # Whoever had it before was done with it just now, and has removed what belonged to it.
+        return None
 
 
 @contextmanager
@@ -235,7 +242,7 @@ def _make(file: Path, content: bytes) -> bool:
             return _make_without_links(file, content)
         return True
     finally:
-        made.unlink()
+        made.unlink(missing_ok=True)
 
 
 def _temporary(file: Path) -> tuple[int, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,8 +16,8 @@ def replacing(path: Path) -> Iterator[Path]:
     Whatever happens, either the old or the whole new content is there. If the writer raises, the old one stays and
     the temporary file is removed. The folder is not synced: where power fails at once, the old content may be there.
     """
-    # The process id keeps two writers apart; the last rename wins, as a whole.
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    # A token keeps two writers apart, as process numbers do not on two machines; the last rename wins, as a whole.
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     try:
         yield partial
         with partial.open("rb") as file:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 
 from overfit_lab.cohort import Cohort, divide
+from overfit_lab.launch.job import Outcome, fail_all
 
 MOST_DEATHS = 3
 """So often may the process of a cohort die without having got any further."""
@@ -32,7 +33,8 @@ class Deaths:
             out_of_memory: Whether memory ran out; None to look whether this machine has killed for it meanwhile.
 
         Returns:
-            The cohorts to train in its place, and where there are none, why its runs have failed.
+            The cohorts to train in its place, and where there are none, why its runs have failed: that is written
+            down before the cohort is ended, see `fail_cohort`.
         """
         name = cohort.name
         if out_of_memory is None:
@@ -48,9 +50,14 @@ class Deaths:
         halves = cohort.halves(smaller=True)
         if halves:
             divide(cohort, halves)
-        else:
-            cohort.study.cohorts.end(name)
         return halves, error
+
+
+def fail_cohort(cohort: Cohort, overrides: Mapping[str, Sequence[str]], error: Exception) -> list[Outcome]:
+    """Write down that the runs of a cohort have failed, then end it: whoever looks in between finds either of both."""
+    outcomes = fail_all(cohort.missing, overrides, error)
+    cohort.study.cohorts.end(cohort.name)
+    return outcomes
 
 
 def _mark(cohort: Cohort) -> Hashable:

@@ -9,9 +9,9 @@ from typing import Protocol
 
 from overfit_lab.claim import is_alive, owners
 from overfit_lab.cohort import Cohort
-from overfit_lab.launch.deaths import Deaths
+from overfit_lab.launch.deaths import Deaths, fail_cohort
 from overfit_lab.launch.events import Finished, Progress
-from overfit_lab.launch.job import fail_all, found
+from overfit_lab.launch.job import found
 from overfit_lab.plan import Plan
 
 LOOK_SECONDS = 1.0
@@ -78,7 +78,7 @@ def follow(
                 again, error = deaths.after_death(cohort, out_of_memory=place.out_of_memory(cohort))
                 if not again:
                     error = type(error)(f"{error}; {what}")
-                    yield Finished(cohort, fail_all(cohort.missing, overrides, error))
+                    yield Finished(cohort, fail_cohort(cohort, overrides, error))
                 else:
                     print(f"overfit-lab: {what}; it goes on from its checkpoint", file=sys.stderr)
             for successor in again:

@@ -14,6 +14,8 @@ from overfit_lab.claim import is_alive, owners
 from overfit_lab.cohort import Cohort
 from overfit_lab.records import StudyFiles
 
+_LOOK_SECONDS = 0.05
+
 
 class _Started(NamedTuple):
     """A process that was started.
@@ -52,10 +54,14 @@ class LocalPlace:
         self._started: list[_Started] = []
 
     def start(self, cohorts: Sequence[Cohort]) -> None:
-        """Start processes, each of which trains one cohort after another that no other has claimed."""
+        """Start processes, each of which trains one cohort after another that no other has claimed.
+
+        When this returns, others can see that the cohorts are in somebody's hands, also if the command ends at once.
+        """
         free = self.workers - sum(not one.ended for one in self._started)
         claims = {cohort.name: cohort.study.cohorts.claim(cohort.name) for cohort in cohorts}
         expected = {name: len(owners(claim)) for name, claim in claims.items() if not is_alive(claim)}
+        tokens: list[tuple[_Started, Path]] = []
         for i in range(min(max(1, free), len(cohorts))):
             names = [cohort.name for cohort in (*cohorts[i:], *cohorts[:i])]
             log = self.study.tasks / f"local-{int(time.time())}-{os.getpid()}-{len(self._started)}.log"
@@ -76,6 +82,9 @@ class LocalPlace:
                     start_new_session=True,
                 )
             self._started.append(_Started(process, log, expected))
+            tokens.append((self._started[-1], self.study.cohorts.sweep(token)))
+        while any(not one.ended and not owners(token) for one, token in tokens):
+            time.sleep(_LOOK_SECONDS)
 
     def has(self, cohort: Cohort) -> bool:
         """Whether a process that was started is going to come to it; who has claimed it since, has it himself."""

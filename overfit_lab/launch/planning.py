@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+import secrets
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-from overfit_lab.claim import exclusively
+from overfit_lab.claim import acquire, exclusively
 from overfit_lab.cohort import Cohort, cohort_of
 from overfit_lab.plan import Plan, split_frame
 from overfit_lab.records import CohortRecord, StudyFiles
+
+
+@contextmanager
+def leading(study: StudyFiles) -> Iterator[str]:
+    """Lend the token of a command: what it writes down under it is seen to be in its hands for as long as it leads."""
+    token = secrets.token_hex(5)
+    sweep = study.cohorts.sweep(token)
+    claim = acquire(sweep)
+    assert claim is not None  # nobody else has this token
+    try:
+        yield token
+    finally:
+        claim.release()
+        study.cohorts.end(sweep.name)
 
 
 def write_down(
@@ -33,7 +49,7 @@ def write_down(
         form: Groups runs that belong to no cohort yet.
         threads: How many threads a cohort is given, among so many.
         command: The whole command line.
-        sweep: The command's own token, see `CohortFiles.sweep`.
+        sweep: The command's own token, see `leading`.
         living_jobs: Batch jobs that wait or run.
 
     Raises:
@@ -64,16 +80,27 @@ def write_down(
                     if not record.configs:
                         # An older version wrote the runs down alone.
                         study.cohorts.save(name, cohort.record(overrides, **told, threads=record.threads))
-                    elif not study.cohorts.is_in_hands(name, record, living_jobs):
-                        # From now on it is in the hands of this command, before it comes to it.
+                    elif study.cohorts.record(name).exists() and not study.cohorts.is_in_hands(
+                        name, record, living_jobs
+                    ):
+                        # From now on it is in the hands of this command, before it comes to it. If its record is gone,
+                        # whoever had it was done with it just now.
                         study.cohorts.save(name, record.model_copy(update={"sweep": sweep}))
+                        _forget_failures(cohort)
         taken = {plan.run_id for cohort in cohorts for plan in cohort.plans}
         fresh = [plan for plan in plans if plan.run_id not in taken and not plan.files.record.is_file()]
         formed = form(fresh) if fresh else []
         count = len(cohorts) + len(formed)
         for cohort in formed:
             study.cohorts.save(cohort.name, cohort.record(overrides, **told, threads=threads(cohort, count)))
+            _forget_failures(cohort)
     return cohorts + formed
+
+
+def _forget_failures(cohort: Cohort) -> None:
+    """What is to be trained has not failed: nobody may take what an earlier command left for what becomes of it now."""
+    for plan in cohort.missing:
+        plan.files.failure.unlink(missing_ok=True)
 
 
 def _again(

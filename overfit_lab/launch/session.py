@@ -25,7 +25,7 @@ from overfit_lab.launch.follow import LOOK_SECONDS
 from overfit_lab.launch.grouping import threads_for
 from overfit_lab.launch.job import Outcome, command_line, config_of, finish, found, overrides_of, present
 from overfit_lab.launch.machine import describe_machine
-from overfit_lab.launch.planning import write_down
+from overfit_lab.launch.planning import leading, write_down
 from overfit_lab.launch.settings import (
     SlurmSettings,
     parse_settings,
@@ -175,36 +175,40 @@ class Session:
 
     def _train_here(self, plan: Plan, overrides: Sequence[str]) -> Outcome:
         """Train one run in this process."""
-        # Lightning takes seconds to import, and a sweep that trains in processes of their own needs it only there.
-        from overfit_lab.launch.training import Busy, train_runs
 
         def show_epoch(history: History) -> None:
             self.display.progress(history.epochs / plan.config.training.epochs)
 
         machine, said = describe_machine([plan], workers=1), False
-        while True:
-            cohorts = write_down(
-                [plan],
-                {plan.run_id: overrides},
-                lambda plans: [Cohort((plan,)) for plan in plans],
-                lambda cohort, _: threads_for(cohort.plans, machine, torch.get_num_threads()),
-                command=command_line(),
-            )
-            if cohorts and [p.run_id for p in cohorts[0].plans] == [plan.run_id]:
-                [cohort] = cohorts
-                record = plan.study.cohorts.find(cohort.name)
-                torch.set_num_threads(1 if record is None else record.threads)
-                # Stopped without a signal: others have gone on with it, as if it had been theirs from the start.
-                with contextlib.suppress(Busy, Stopped), heeding_signals() as flag:
-                    [outcome] = train_runs(cohort, {plan.run_id: overrides}, command_line(), [show_epoch], flag)
-                    return outcome
-            # It is in the hands of another command, alone or in company.
-            if (there := present(plan, overrides)) is not None:
-                return there
-            if cohorts and not said:
-                said = True
-                say_busy(cohorts[0])
-            time.sleep(LOOK_SECONDS)
+        with leading(plan.study) as token:
+            while True:
+                cohorts = write_down(
+                    [plan],
+                    {plan.run_id: overrides},
+                    lambda plans: [Cohort((plan,)) for plan in plans],
+                    lambda cohort, _: threads_for(cohort.plans, machine, torch.get_num_threads()),
+                    command=command_line(),
+                    sweep=token,
+                )
+                if cohorts and [p.run_id for p in cohorts[0].plans] == [plan.run_id]:
+                    # Lightning takes seconds to import, and a sweep that trains in processes of their own needs it only
+                    # there; and here only now that others can see what is going to be trained.
+                    from overfit_lab.launch.training import Busy, train_runs
+
+                    [cohort] = cohorts
+                    record = plan.study.cohorts.find(cohort.name)
+                    torch.set_num_threads(1 if record is None else record.threads)
+                    # Stopped without a signal: others have gone on with it, as if it had been theirs from the start.
+                    with contextlib.suppress(Busy, Stopped), heeding_signals() as flag:
+                        [outcome] = train_runs(cohort, {plan.run_id: overrides}, command_line(), [show_epoch], flag)
+                        return outcome
+                # It is in the hands of another command, alone or in company.
+                if (there := present(plan, overrides)) is not None:
+                    return there
+                if cohorts and not said:
+                    said = True
+                    say_busy(cohorts[0])
+                time.sleep(LOOK_SECONDS)
 
     def _prepare(self, composed: DictConfig) -> Plan:
         """Check a job, once for each run."""

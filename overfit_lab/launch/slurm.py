@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from overfit_lab.claim import owners
 from overfit_lab.cohort import Cohort
 from overfit_lab.errors import UserError
 from overfit_lab.launch.settings import SlurmSettings
@@ -109,14 +110,15 @@ class SlurmPlace:
     def __init__(self, study: StudyFiles, settings: SlurmSettings, *, gpu: bool) -> None:
         self.study, self.settings, self.gpu = study, settings, gpu
         self._jobs: dict[str, str] = {}
-        self._seen: dict[str, QueuedTask] = {}
+        self._seen: set[str] = set()
         self._asked: dict[str, float] = {}
 
     def start(self, cohorts: Sequence[Cohort]) -> None:
         """Submit cohorts, in arrays as long as the cluster takes.
 
         Raises:
-            UserError: Slurm is not here, or refuses, in its own words. What was not submitted is forgotten again.
+            UserError: Slurm is not here, or refuses, in its own words. What was not submitted, and never begun, is
+                forgotten again.
         """
         if not cohorts:
             return
@@ -127,7 +129,9 @@ class SlurmPlace:
                 jobs = self._submit(part)
             except UserError as error:
                 for cohort in cohorts[first:]:
-                    self.study.cohorts.end(cohort.name)
+                    # What was begun before is lost for now; the same command goes on with it from its checkpoint.
+                    if not owners(self.study.cohorts.claim(cohort.name)):
+                        self.study.cohorts.end(cohort.name)
                 before = f"; {first} of {len(cohorts)} tasks were submitted before" if first else ""
                 raise UserError(f"{error}{before}") from error
             for cohort, job in zip(part, jobs, strict=True):
@@ -188,9 +192,11 @@ class SlurmPlace:
             job = self._jobs[cohort.name] = self.study.cohorts.job(cohort.name) or ""
         if job and (job not in self._asked or time.monotonic() - self._asked[job] > _QUEUE_SECONDS):
             jobs = [one for one in self._jobs.values() if one]
-            # A controller that does not answer for a while is no reason to take tasks for dead.
-            with contextlib.suppress(UserError):
-                self._seen = queued(jobs)
+            try:
+                self._seen = set(queued(jobs))
+            except UserError:
+                # A controller that does not answer for a while is no reason to take tasks for dead.
+                self._seen = set(jobs) if shutil.which("squeue") else set()
             self._asked = dict.fromkeys(jobs, time.monotonic())
         return job in self._seen
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import secrets
 import sys
 from collections.abc import Iterator, Sequence
 
-from overfit_lab.claim import acquire
 from overfit_lab.cohort import Cohort
 from overfit_lab.launch.display import Display
 from overfit_lab.launch.events import Finished, Progress
@@ -15,7 +13,7 @@ from overfit_lab.launch.grouping import Machine, cost, costliest_first, form_coh
 from overfit_lab.launch.job import Outcome, command_line, finish
 from overfit_lab.launch.local import LocalPlace
 from overfit_lab.launch.machine import cores, describe_machine, describe_task, devices_for
-from overfit_lab.launch.planning import write_down
+from overfit_lab.launch.planning import leading, write_down
 from overfit_lab.launch.settings import CohortSettings, Settings, SlurmSettings
 from overfit_lab.launch.slurm import SlurmPlace, living_jobs
 from overfit_lab.launch.workers import train_in_workers
@@ -39,19 +37,13 @@ class Sweep:
         self.study = plans[0].study
         missing = [plan for plan in plans if not plan.files.record.is_file()]
         self.machine, self.cores, self.devices = _machine(missing, settings)
-        self.token = secrets.token_hex(5)
+        self._token = ""
 
     def outcomes(self) -> Iterator[Outcome]:
         """Write down what trains together, have it trained, and tell what becomes of each run."""
-        sweep = self.study.cohorts.sweep(self.token)
-        leading = acquire(sweep)
-        assert leading is not None  # nobody else has this token
-        try:
+        with leading(self.study) as self._token:
             cohorts = costliest_first(self._write_down(self.plans), self.machine)
             yield from self._train(cohorts)
-        finally:
-            leading.release()
-            self.study.cohorts.end(sweep.name)
 
     def _write_down(self, plans: Sequence[Plan]) -> list[Cohort]:
         return write_down(
@@ -60,7 +52,7 @@ class Sweep:
             lambda fresh: form_cohorts(fresh, self.machine, max_fits=self.settings.max_fits),
             self._threads,
             command=command_line(),
-            sweep=self.token,
+            sweep=self._token,
             living_jobs=living_jobs(self.study),
         )
 
@@ -104,7 +96,7 @@ class Sweep:
         if isinstance(self.settings, SlurmSettings):
             gpu = any(plan.config.trainer.accelerator == "cuda" for plan in self.plans)
             return SlurmPlace(self.study, self.settings, gpu=gpu)
-        return LocalPlace(self.study, self.token, self.machine.workers, self.devices)
+        return LocalPlace(self.study, self._token, self.machine.workers, self.devices)
 
     def _show(self, cohorts: list[Cohort], events: Iterator[Progress | Finished]) -> Iterator[Outcome]:
         # Halves of a cohort that has failed are new ones: they count for nothing, as what they repeat has been counted.

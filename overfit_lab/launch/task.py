@@ -28,18 +28,21 @@ def train_task(folder: str, cohorts: str, names: Sequence[str], token: str | Non
     os.chdir(folder)
     # A user's own network or data lies there, as with `python -m`; last, so that it shadows nothing.
     sys.path.append(folder)
+    from overfit_lab.claim import acquire, wait_while_alive
+    from overfit_lab.records import CohortFiles
+
+    files, failed = CohortFiles(Path(cohorts)), False
+    # Whoever looks sees that what waits is going to be trained. Before all that takes seconds to import, as whoever has
+    # started this process waits for it.
+    leading = None if token is None else acquire(files.sweep(token))
+
     import torch
 
-    from overfit_lab.claim import acquire, wait_while_alive
     from overfit_lab.cohort import cohort_of
     from overfit_lab.launch.supervise import batch_job, heeding_signals
     from overfit_lab.launch.training import Busy, train_runs
-    from overfit_lab.records import CohortFiles
     from overfit_lab.training.supervision import Stopped
 
-    files, failed = CohortFiles(Path(cohorts)), False
-    # Whoever looks sees that what waits is going to be trained.
-    leading = None if token is None else acquire(files.sweep(token))
     for name in names:
         if len(names) == 1:
             wait_while_alive(files.claim(name), **batch_job()._asdict())

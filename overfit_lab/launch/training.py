@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from overfit_lab.claim import acquire
 from overfit_lab.cohort import Cohort, divide
 from overfit_lab.errors import UserError, is_out_of_memory
-from overfit_lab.launch.job import Outcome, fail_all, finish
+from overfit_lab.launch.deaths import fail_cohort
+from overfit_lab.launch.job import Outcome, finish
 from overfit_lab.launch.supervise import ClaimSupervision, StopFlag, batch_job
 from overfit_lab.run import execute
 from overfit_lab.training.history import Listener
@@ -47,7 +48,7 @@ def train_runs(
     claim = acquire(files.claim(name), **batch_job()._asdict())
     if claim is None:
         raise Busy
-    if not files.record(name).exists():
+    if not files.record(name).exists() or not cohort.missing:
         claim.release()
         files.end(name)
         raise Busy
@@ -66,8 +67,7 @@ def train_runs(
         halves = cohort.halves(smaller=is_out_of_memory(error))
         if not halves:
             # Its weights may come from code that is being mended: the next try starts from scratch.
-            files.end(name)
-            return fail_all(cohort.missing, overrides, error)
+            return fail_cohort(cohort, overrides, error)
         divide(cohort, halves)
     else:
         return [

@@ -26,17 +26,17 @@ from threadpoolctl import threadpool_limits
 from overfit_lab.claim import is_alive
 from overfit_lab.cohort import Cohort, cohort_of
 from overfit_lab.errors import UserError
-from overfit_lab.launch.deaths import Deaths
+from overfit_lab.launch.deaths import Deaths, fail_cohort
 from overfit_lab.launch.events import Finished, Progress, say_busy
-from overfit_lab.launch.job import Outcome, fail_all, found
+from overfit_lab.launch.job import Outcome, found
 from overfit_lab.launch.processes import process_context
 from overfit_lab.launch.supervise import StopFlag, heeding_signals
 from overfit_lab.plan import Plan
 from overfit_lab.records import CohortFiles
 from overfit_lab.training.history import History
 
-GRACE_SECONDS = 10.0
-"""How long processes that are told to stop may take to the next batch boundary."""
+GRACE_SECONDS = 30.0
+"""How long processes that are told to stop may take to the next batch boundary, and to save: as long as Slurm gives."""
 
 # How often to look whether others are done with a cohort.
 _LOOK_SECONDS = 1.0
@@ -100,13 +100,14 @@ def train_in_workers(
                 worker, cohort = busy[ready]
                 try:
                     message = ready.recv()
-                except (EOFError, ConnectionError):
+                except (EOFError, OSError):
+                    # It has died, perhaps in the middle of a word.
                     del busy[ready]
                     idle.append(worker.replace())
                     again, error = deaths.after_death(cohort)
                     waiting.extendleft(reversed(again))
                     if not again:
-                        yield Finished(cohort, fail_all(cohort.missing, overrides, error))
+                        yield Finished(cohort, fail_cohort(cohort, overrides, error))
                     continue
                 if isinstance(message, int):
                     yield Progress(cohort, message)

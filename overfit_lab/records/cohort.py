@@ -172,7 +172,8 @@ class CohortFiles:
     def clean(self) -> None:
         """Remove what commands and processes have left that were killed: their claims, and files of no cohort."""
         for path in self.directory.glob("*"):
-            name = path.name.partition(".")[0]
+            # What is being written begins with a dot.
+            name = path.name.removeprefix(".").partition(".")[0]
             if path.suffix != ".damaged" and not self.record(name).exists() and not is_alive(self.directory / name):
                 path.unlink(missing_ok=True)
 

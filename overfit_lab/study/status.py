@@ -101,6 +101,8 @@ def study_status(files: StudyFiles, jobs: Mapping[str, Job], *, now: float | Non
         run = files.run(directory.name)
         if run.record.is_file():
             finished += 1
+            # It may have been saved since the cohorts were read.
+            states.pop(directory.name, None)
         elif directory.name in states:
             continue
         elif run.failure.is_file():

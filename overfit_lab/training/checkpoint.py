@@ -71,6 +71,8 @@ class CohortCheckpoint(Checkpoint):
         self.supervision.reached(self.before + module.progress(module.data))
         stop = self.supervision.stop_requested
         if stop or time.monotonic() >= self._next:
+            # Whoever has been asleep, and was taken for dead, must not save over what others have gone on with.
+            self.supervision.check()
             begun = time.monotonic()
             self.file.save(module)
             now = time.monotonic()
