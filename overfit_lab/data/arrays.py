@@ -85,6 +85,10 @@ def _from_npz(path: Path, loaded: np.lib.npyio.NpzFile, groups: Sequence[str]) -
         if len(x) != len(y):
             raise UserError(f"data.path={path}: x{part} has {len(x)} rows and y{part} {len(y)}; they must be as many")
     x, shape, said = _flatten_images(path, _join(path, "x", xs))
+    read_names = {name + part for name in ("x", "y", *groups) for part in parts}
+    left_out = [name for name in loaded.files if name not in read_names]
+    if left_out:
+        said += (f"left out: {', '.join(left_out)}",)
     return ArrayData(
         x,
         _join(path, "y", ys),
@@ -118,6 +122,10 @@ def _join(path: Path, name: str, parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
     if len({part.shape[1:] for part in parts}) > 1:
         shapes = " and ".join(str(part.shape) for part in parts)
         raise UserError(f"data.path={path}: {name} has the shapes {shapes}; train and test rows must be alike")
+    # Bytes of images are divided by 255, and words are no numbers: neither may come from one part alone.
+    if len({(part.dtype.kind == "U", name != "y" and part.dtype == np.uint8) for part in parts}) > 1:
+        types = " and ".join(str(part.dtype) for part in parts)
+        raise UserError(f"data.path={path}: {name} holds {types}; train and test rows must be alike")
     return np.concatenate(parts) if len(parts) > 1 else parts[0]
 
 

@@ -70,7 +70,8 @@ def source_of_frame(
     _check_columns(config, frame, "group", config.groups)
     names = _choose_inputs(config, frame, targets)
     key = f"data.target={','.join(targets)}" if config.targets else f"{place}: target {','.join(targets)}"
-    target = read_target(frame[targets], asked, key)
+    images = any(is_image(frame[name]) for name in names)
+    target = read_target(frame[targets], asked, key, of_images=images)
     common: dict[str, Any] = {
         "name": config.name,
         "problem": target.problem,
@@ -80,11 +81,11 @@ def source_of_frame(
         "official_val": official_val,
     }
     about = (f"target {', '.join(targets)} is {target.said}", *said)
-    if any(is_image(frame[name]) for name in names):
+    if images:
         if len(names) > 1:
             raise UserError(f"{place}: inputs are {', '.join(names)}; an image is an input alone, named by data.inputs")
-        images = read_images(frame[names[0]], folder, place)
-        return Source(x=images.x, shape=images.shape, said=(*about, images.said), **common)
+        pixels = read_images(frame[names[0]], folder, place)
+        return Source(x=pixels.x, shape=pixels.shape, said=(*about, pixels.said), **common)
     if len(names) == 1 and is_prose(frame[names[0]]):
         texts = frame[names[0]]
         marks = mark_words(texts.fill_null("").to_list(), f"{place}: column {names[0]}")
@@ -112,6 +113,8 @@ def _choose_inputs(config: FileData | HubData, frame: pl.DataFrame, targets: Seq
 
 def _check_columns(config: FileData | HubData, frame: pl.DataFrame, key: str, names: Sequence[str]) -> None:
     for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"data.{key}={','.join(names)}: {name} is named twice")
         if name not in frame.columns:
             shown = ", ".join(frame.columns[:MOST_SHOWN]) + (", ..." if frame.width > MOST_SHOWN else "")
             raise UserError(f"data.{key}={name}: {config.path} has no such column; allowed are {shown}")

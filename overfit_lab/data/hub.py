@@ -55,29 +55,44 @@ def load_hub(config: HubData, asked: Problem | None) -> Source:
 def _join(splits: Splits, config: HubData) -> tuple[pl.DataFrame, np.ndarray | None, list[str]]:
     """Put the rows of the splits together: the rows, which of them are test rows, and what was done in words."""
     frames = {name: _with_class_names(frame, splits) for name, frame in splits.frames.items()}
-    if "train" not in frames and len(frames) > 1:
+    if "train" not in frames and (len(frames) > 1 or "test" in frames):
         raise UserError(f"data.path={config.path}: there is no split train; it has {', '.join(frames)}")
     train = frames.pop("train") if "train" in frames else frames.popitem()[1]
+    targets = choose_targets(config, train)
+    if config.inputs is not None:
+        # What nobody asks for need not be in every split.
+        train = train.select(column for column in train.columns if column in (*config.inputs, *targets, *config.groups))
     parts, said = [train], []
     for name in VALIDATION:
         if name in frames:
-            parts.append(frames.pop(name))
+            parts.append(_like(train, frames.pop(name), name, config))
             said.append(f"{len(parts[-1])} rows of {name} are joined with those of train")
     test = frames.pop("test", None)
-    if test is not None and any(test[name].is_null().all() for name in choose_targets(config, train) if name in test):
+    if test is not None and any(name not in test or test[name].is_null().all() for name in targets):
         said.append(f"{len(test)} rows of test have no target and are left out")
         test = None
     if frames:
         said.append(f"left out: {', '.join(frames)}")
     development = sum(map(len, parts))
     if test is not None:
-        parts.append(test)
+        parts.append(_like(train, test, "test", config))
         said.append(f"{len(test)} rows of test are {'validated on' if config.validate_on_test else 'the test rows'}")
     try:
         joined = pl.concat(parts)
     except pl.exceptions.PolarsError as error:
         raise UserError(f"data.path={config.path}: its splits do not fit together: {first_line(error)}") from error
     return joined, None if test is None else np.arange(development, len(joined)), said
+
+
+def _like(train: pl.DataFrame, other: pl.DataFrame, name: str, config: HubData) -> pl.DataFrame:
+    """Give a split the columns of train, in their order; what it has beside them is no input."""
+    missing = [column for column in train.columns if column not in other]
+    if missing:
+        raise UserError(
+            f"data.path={config.path}: split {name} has no column {', '.join(missing)}, which train has; name columns "
+            "that both have by data.inputs"
+        )
+    return other.select(train.columns)
 
 
 def _with_class_names(frame: pl.DataFrame, splits: Splits) -> pl.DataFrame:

@@ -63,7 +63,8 @@ def _from_arrays(config: FileData, data: ArrayData, asked: Problem | None) -> So
         raise UserError(f"data.path={config.path}: has no row; at least one is needed")
     if len(data.x) != len(data.y):
         raise UserError(f"data.path={config.path}: has inputs of {len(data.x)} rows and targets of {len(data.y)}")
-    target = read_target(_as_columns(config, data.y), asked, f"data.path={config.path}: the target")
+    key = f"data.path={config.path}: the target"
+    target = read_target(_as_columns(config, data.y), asked, key, of_images=data.shape is not None)
     return Source(
         config.name,
         target.problem,

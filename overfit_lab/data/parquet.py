@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import polars as pl
+import polars.selectors as cs
 
 from overfit_lab.data.arrays import DAMAGE
 from overfit_lab.errors import UserError, first_line
@@ -78,13 +79,15 @@ def read_parquet(path: Path) -> pl.DataFrame:
 
 
 def parse_parquet(content: bytes) -> pl.DataFrame:
-    """Read the content of a parquet file.
+    """Read the content of a parquet file, without an index of pandas.
 
     Raises:
         One of `UNREADABLE`: It is damaged.
     """
     with _without_panic():
-        return pl.read_parquet(io.BytesIO(content))
+        frame = pl.read_parquet(io.BytesIO(content))
+    # What pandas writes beside the columns, unless it is told not to.
+    return frame.drop(cs.matches(r"^__index_level_\d+__$"))
 
 
 @contextmanager

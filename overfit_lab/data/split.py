@@ -55,11 +55,13 @@ class _Keep(NamedTuple):
         classes: `rows`, the class of every row where each part has its share of them, or None.
         groups: `rows`, the number of every row's group where groups stay whole, or None.
         column: What the groups are called.
+        about: What the numbers of classes stand for, for messages.
     """
 
     classes: NDArray[Any] | None
     groups: NDArray[np.int64] | None
     column: str | None
+    about: str = ""
 
 
 def make_split(source: Source, config: HoldoutSplit | KFoldSplit) -> Split:
@@ -73,7 +75,8 @@ def make_split(source: Source, config: HoldoutSplit | KFoldSplit) -> Split:
         UserError: There are too few rows or groups, or too few of a class, for what is asked; or the source has no
             such groups.
     """
-    keep = _Keep(classes_to_stratify(source, config), _groups_to_keep(source, config), config.group)
+    about = f" ({source.said[0]})" if source.said else ""
+    keep = _Keep(classes_to_stratify(source, config), _groups_to_keep(source, config), config.group, about)
     development, test = _set_aside(source, config, keep)
     official = _official_fold(source, config, development)
     if official is not None:
@@ -102,6 +105,7 @@ def _set_aside(source: Source, config: HoldoutSplit | KFoldSplit, keep: _Keep) -
             raise UserError(f"split.test_fraction={config.test_fraction:g}: {its_own}; allowed is 0")
         if source.validates_on_test:
             return rows, rows[:0]
+        _refuse_shared_groups(source, keep)
         return np.setdiff1d(rows, source.official_test), source.official_test
     if config.outer is not None and config.outer_folds is not None:
         asked = f"split.outer={config.outer}"
@@ -120,6 +124,20 @@ def _set_aside(source: Source, config: HoldoutSplit | KFoldSplit, keep: _Keep) -
             f"{asked}: leaves {len(development)} of {len(rows)} rows for development; at least 2 are needed"
         )
     return development, test
+
+
+def _refuse_shared_groups(source: Source, keep: _Keep) -> None:
+    """Whoever asks for whole groups must hear that whoever published the test rows did not."""
+    assert source.official_test is not None
+    if keep.groups is not None:
+        test = np.isin(np.arange(source.rows), source.official_test)
+        shared = np.intersect1d(keep.groups[test], keep.groups[~test])
+        if len(shared):
+            raise UserError(
+                f"split.group={keep.column}: {len(shared)} of its groups have rows both among the "
+                f"{len(source.official_test)} test rows that {source.name} brings and among the others; allowed is "
+                "null, or data without test rows of its own"
+            )
 
 
 def _official_fold(source: Source, config: HoldoutSplit | KFoldSplit, development: Rows) -> Fold | None:
@@ -172,7 +190,7 @@ def _cut(rows: Rows, fraction: float, keep: _Keep, key: str, seed: int) -> tuple
         raise UserError(f"{key}={fraction:g}: takes all of {len(rows)} rows; at least one must be left")
     labels = None if keep.classes is None else keep.classes[rows]
     if labels is not None:
-        _check_classes(labels, 2, f"{key}={fraction:g}")
+        _check_classes(labels, 2, f"{key}={fraction:g}", keep.about)
         parts = len(np.unique(labels))
         if min(second, len(rows) - second) < parts:
             raise UserError(
@@ -195,7 +213,7 @@ def _k_folds(rows: Rows, folds: int, keep: _Keep, key: str, seed: int) -> Iterat
     if keep.classes is None:
         pairs = KFold(folds, shuffle=True, random_state=seed).split(rows)
     else:
-        _check_classes(keep.classes[rows], folds, f"{key}={folds}")
+        _check_classes(keep.classes[rows], folds, f"{key}={folds}", keep.about)
         pairs = StratifiedKFold(folds, shuffle=True, random_state=seed).split(rows, keep.classes[rows])
     for rest, part in pairs:
         yield rows[rest], rows[part]
@@ -219,7 +237,8 @@ def _deal(rows: Rows, shares: Sequence[float], keep: _Keep, asked: str, seed: in
         if holders.min() < len(shares):
             raise UserError(
                 f"{asked}: class {names[holders.argmin()]} is in {holders.min()} group(s) of "
-                f"split.group={keep.column}, stratifying needs {len(shares)}; allowed with split.stratify=false"
+                f"split.group={keep.column}, stratifying needs {len(shares)}; allowed with "
+                f"split.stratify=false{keep.about}"
             )
         counts = np.concatenate([counts, by_class], axis=1)
     parts = deal_groups(counts, shares, seed)
@@ -231,10 +250,10 @@ def _deal(rows: Rows, shares: Sequence[float], keep: _Keep, asked: str, seed: in
     return [rows[parts[groups] == part] for part in range(len(shares))]
 
 
-def _check_classes(labels: NDArray[Any], needed: int, asked: str) -> None:
+def _check_classes(labels: NDArray[Any], needed: int, asked: str, about: str) -> None:
     names, counts = np.unique(labels, return_counts=True)
     if counts.min() < needed:
         raise UserError(
             f"{asked}: class {names[counts.argmin()]} has {counts.min()} row(s), stratifying needs {needed}; "
-            "allowed with split.stratify=false"
+            f"allowed with split.stratify=false{about}"
         )

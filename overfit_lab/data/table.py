@@ -20,6 +20,8 @@ from overfit_lab.errors import UserError, first_line
 FEW_CATEGORIES = 20
 # Categories have names, which are shorter than sentences.
 FEWEST_WORDS_OF_PROSE = 5
+# As scikit-learn's vectorizer has it, and not a number.
+_WORD = r"\p{L}\w"
 MOST_NAMED = 5
 
 
@@ -125,20 +127,26 @@ def _number_categories(column: pl.Series, place: str) -> tuple[NDArray[np.float6
     if len(names) > _most_categories(column):
         raise UserError(
             f"{place}: column {column.name} holds {len(names)} different texts in {len(column)} rows, such as "
-            f"{names[0]!r}, which are no categories; leave it out by data.inputs, "
-            f"or give it alone to learn from its words: data.inputs=[{column.name}]"
+            f"{names[0]!r}, which are no categories; leave it out by data.inputs, or write "
+            f"numbers as 1234.5; texts are learned from by their words alone: data.inputs=[{column.name}]"
         )
     codes = column.replace_strict(names, np.arange(len(names)), default=len(names), return_dtype=pl.Float64)
     return codes.to_numpy(), len(names) + column.has_nulls()
 
 
 def is_prose(column: pl.Series) -> bool:
-    """Say whether a column holds texts that are no categories: too many different ones, or mostly long ones."""
-    if column.dtype != pl.String:
+    """Say whether a column holds texts that are no categories: too many different ones, or mostly long ones.
+
+    Where most hold no word, as `12 %` and `$1,013` do not, they are numbers that are written in a way of their own.
+    """
+    if column.dtype != pl.String or not _mostly(column.drop_nulls().str.contains(_WORD)):
         return False
     words = column.drop_nulls().str.count_matches(r"\S+")
-    long = 2 * (words >= FEWEST_WORDS_OF_PROSE).sum() > len(words)
-    return long or column.n_unique() > _most_categories(column)
+    return _mostly(words >= FEWEST_WORDS_OF_PROSE) or column.n_unique() > _most_categories(column)
+
+
+def _mostly(truth: pl.Series) -> bool:
+    return bool(2 * truth.sum() > len(truth))
 
 
 def _most_categories(column: pl.Series) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import polars.selectors as cs
 from numpy.typing import NDArray
 
 from overfit_lab.config import Problem
@@ -35,7 +36,7 @@ class Target:
     said: str
 
 
-def read_target(columns: pl.DataFrame, asked: Problem | None, key: str) -> Target:
+def read_target(columns: pl.DataFrame, asked: Problem | None, key: str, *, of_images: bool = False) -> Target:
     """Turn one column or several into a target.
 
     Text and truth values are classes; so are whole numbers of few different values, in files of enough rows. Other
@@ -45,13 +46,15 @@ def read_target(columns: pl.DataFrame, asked: Problem | None, key: str) -> Targe
         columns: `rows x columns`, at least one of each.
         asked: The problem type, where it is not to be inferred.
         key: What a message begins with: the key that names the columns, and its value.
+        of_images: Whether inputs are images: whole numbers from 0 or 1 without gaps are then classes, however many.
 
     Raises:
         UserError: A value is missing, there is one class only, or the columns do not fit the problem type.
     """
+    columns = columns.with_columns(cs.decimal().cast(pl.Float64))
     for column in columns.iter_columns():
         _refuse_missing(column, key, several=columns.width > 1)
-    problem = _infer(columns, key) if asked is None else asked
+    problem = _infer(columns, key, of_images) if asked is None else asked
     how = "" if asked is None else ", as task says"
     if problem == "multiclass" and _is_one_hot(columns):
         return Target(problem, columns.to_numpy().argmax(axis=1), f"{problem}{how}: {columns.width} classes, one-hot")
@@ -68,7 +71,7 @@ def read_target(columns: pl.DataFrame, asked: Problem | None, key: str) -> Targe
     return Target(problem, y, f"{problem}{how}: values from {y.min():g} to {y.max():g}")
 
 
-def _infer(columns: pl.DataFrame, key: str) -> Problem:
+def _infer(columns: pl.DataFrame, key: str, of_images: bool) -> Problem:
     if columns.width > 1:
         if _is_one_hot(columns):
             return "multiclass"
@@ -87,7 +90,12 @@ def _infer(columns: pl.DataFrame, key: str) -> Problem:
     whole = bool((column == column.round()).all()) if column.dtype.is_float() else True
     if whole and different <= 2:
         return "binary"
-    few = different <= min(MOST_CLASSES, len(column) // ROWS_FOR_EACH_CLASS)
+    numbered = of_images and column.unique().sort().to_list() in (
+        list(range(different)),
+        list(range(1, different + 1)),
+    )
+    most = len(column) if numbered else MOST_CLASSES
+    few = different <= min(most, len(column) // ROWS_FOR_EACH_CLASS)
     return "multiclass" if whole and few else "regression"
 
 
@@ -98,7 +106,8 @@ def _refuse_missing(column: pl.Series, key: str, *, several: bool) -> None:
     if missing:
         of = f" in column {column.name}" if several else ""
         raise UserError(
-            f"{key}: no target{of} in {missing} of {len(column)} rows (NaN, infinite or empty); remove those rows"
+            f"{key}: no target{of} in {missing} of {len(column)} rows (NaN, infinite or empty, or in a CSV file "
+            "NA, None or null); remove those rows, or if it is a class, give it another name"
         )
 
 
@@ -111,7 +120,9 @@ def _number_classes(column: pl.Series, problem: Problem, key: str) -> tuple[NDAr
         classes = column.dtype.categories.to_numpy()[codes]
     else:
         # Other categories are in the order in which they came.
-        values = (column.cast(pl.String) if _is_text(column) else column).to_numpy()
+        # Numbers of more than 64 bits are no more than names.
+        named = _is_text(column) or column.dtype in (pl.Int128, pl.UInt128)
+        values = (column.cast(pl.String) if named else column).to_numpy()
         classes, numbers = np.unique(values, return_inverse=True)
     if len(classes) < 2:
         raise UserError(f"{key}: holds one class only ({classes[0]}); {problem} needs two or more")
@@ -131,7 +142,7 @@ def _classes_in_words(classes: Sequence[object]) -> str:
     if list(classes) == list(range(count)):
         return f"{count} classes"
     if len(classes) <= MOST_NAMED:
-        names = [str(int(name)) if isinstance(name, float) else str(name) for name in classes]
+        names = [f"{name:g}" if isinstance(name, float) else str(name) for name in classes]
         numbers = ", ".join(map(str, range(count)))
         return f"{', '.join(names)} are classes {numbers}"
     return f"{classes[0]} to {classes[-1]} are classes 0 to {count - 1}, in order"

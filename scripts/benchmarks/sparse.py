@@ -5,8 +5,8 @@
 Networks of two hidden layers on 10 000 words, 24 980 rows to train and 24 980 to validate on: the reviews of IMDB, in
 the folder that --path names, or else rows that are drawn to be as long and as sparse. Seconds are those of one epoch of
 all alphas, with the losses of all rows after it; each is measured in a process of its own on all cores, by turns, and
-the median is taken. Beside them stands the validation loss of the first alpha after the last epoch; each draws
-initial weights of its own. Memory is the largest resident memory of the process and its children together, imports and
+the median is taken. Beside them stands the validation loss of the first alpha after the last epoch, the median and
+between which losses it lies; the loops draw new initial weights each time, while ours are those of seed 0. Memory is the largest resident memory of the process and its children together, imports and
 data included; pages that they share are counted for each. With --keras the dense loop is trained once more, as Keras
 would: from its initial weights, and with probabilities cut off at 1e-7, also while it trains.
 """
@@ -109,9 +109,14 @@ def tabulate(found: dict[int, dict[str, list[Epoch]]], alphas: str, epochs: int)
             *(f"{value:.2f}" for value in seconds.values()),
             f"{ratio:.1f}",
             *(f"{peak:.1f}" for peak in peaks),
-            *(f"{statistics.median(one.loss for one in own):.3f}" for own in by_kind.values()),
+            *(_spread([one.loss for one in own]) for own in by_kind.values()),
         )
     return table
+
+
+def _spread(values: list[float]) -> str:
+    several = f" [{min(values):.2f}, {max(values):.2f}]" if len(values) > 1 else ""
+    return f"{statistics.median(values):.2f}{several}"
 
 
 def _numbers(text: str) -> list[int]:

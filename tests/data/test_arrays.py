@@ -268,3 +268,28 @@ def test_what_is_compressed_is_read_no_further_than_its_header_says(tmp_path: Pa
         file.write(b"\0\0\x08\x01" + (10).to_bytes(4, "big") + bytes(50_000_000))
     with pytest.raises(UserError, match="its header tells of 10 bytes, and it has more"):
         read_idx(path)
+
+
+def test_arrays_that_nobody_reads_are_named(tmp_path: Path) -> None:
+    arrays = {
+        "x": RNG.normal(size=(20, 3)),
+        "y": np.arange(20) % 2,
+        "x_val": RNG.normal(size=(5, 3)),
+        "names": np.eye(2),
+    }
+    source = load(file_data(npz(tmp_path / "a.npz", **arrays)))
+    assert source.said == ("the target is binary: 2 classes", "left out: x_val, names")
+
+
+@pytest.mark.parametrize(
+    ("x_test", "y_test", "message"),
+    [
+        (np.zeros((5, 4, 4)), np.arange(5) % 2, "x holds uint8 and float64; train and test rows must be alike"),
+        (np.zeros((5, 4, 4), np.uint8), np.array(list("ababa")), "y holds int64 and <U1; train and test rows must be"),
+    ],
+)
+def test_parts_that_are_not_alike(tmp_path: Path, x_test: NDArray[Any], y_test: NDArray[Any], message: str) -> None:
+    train = {"x_train": np.zeros((20, 4, 4), np.uint8), "y_train": np.arange(20) % 2}
+    path = npz(tmp_path / "a.npz", **train, x_test=x_test, y_test=y_test)
+    with pytest.raises(UserError, match=message):
+        load(file_data(path))

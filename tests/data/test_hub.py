@@ -299,3 +299,26 @@ def test_without_the_library_it_says_what_to_install(monkeypatch: pytest.MonkeyP
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(UserError, match=r"needs the library datasets \(.*\); install overfit_lab\[hub\], or put its"):
         load(hub_data("owner/name"))
+
+
+def test_test_rows_alone_are_not_trained_on(tmp_path: Path) -> None:
+    write(table(20), tmp_path / "test.parquet")
+    with pytest.raises(UserError, match="there is no split train; it has test$"):
+        load(hub_data(tmp_path))
+
+
+def test_splits_whose_columns_differ(tmp_path: Path) -> None:
+    """As competitions publish them: a test set without targets; or with columns of its own, in an order of its own."""
+    write(table(20), tmp_path / "train.parquet")
+    write(table(5).select("a"), tmp_path / "test.parquet")
+    source = load(hub_data(tmp_path))
+    assert (source.rows, source.official_test) == (20, None)
+    assert "5 rows of test have no target and are left out" in source.said
+    write(table(5, 20).select("label", pl.lit("x").alias("id"), "a"), tmp_path / "test.parquet")
+    source = load(hub_data(tmp_path))
+    assert source.x[:, 0].tolist() == list(range(25))
+    assert source.y[:, 0].tolist() == [i % 2 for i in range(25)]
+    write(table(20).with_columns(pl.lit(1.0).alias("b")), tmp_path / "train.parquet")
+    with pytest.raises(UserError, match=r"split test has no column b, which train has; name columns that both have by"):
+        load(hub_data(tmp_path))
+    assert load(hub_data(tmp_path, inputs=["a"])).x.shape == (25, 1)

@@ -149,3 +149,18 @@ def test_they_are_part_of_what_rows_mean() -> None:
     plain, test, val = source(), source(official_test=[1, 2]), source(official_val=[1, 2])
     assert len({one.fingerprint for one in (plain, test, val)}) == 3
     assert source(official_test=[2, 1]).fingerprint == test.fingerprint
+
+
+def test_groups_that_others_have_cut_through_are_not_called_whole() -> None:
+    """Whole groups are asked for, and whoever published the test rows has parted some."""
+    groups = {"patient": np.arange(40) // 4}
+    whole = source(official_test=np.arange(32, 40), groups=groups)
+    assert make_split(whole, kfold(group="patient", stratify=False)).test.tolist() == list(range(32, 40))
+    parted = source(official_test=np.arange(31, 40), groups=groups)
+    assert len(make_split(parted, kfold()).test) == 9
+    with pytest.raises(UserError) as caught:
+        make_split(parted, kfold(group="patient", stratify=False))
+    assert str(caught.value) == (
+        "split.group=patient: 1 of its groups have rows both among the 9 test rows that published brings and among the "
+        "others; allowed is null, or data without test rows of its own"
+    )

@@ -590,3 +590,13 @@ def test_impossible_groups_and_outer_folds_are_named(
 ) -> None:
     with pytest.raises(UserError, match=message):
         make_split(source, config)
+
+
+def test_a_class_that_is_too_small_is_called_as_in_the_file() -> None:
+    said = "target kind is multiclass: a, b, rare are classes 0, 1, 2"
+    y = np.repeat([0, 1, 2], [20, 20, 1])
+    with pytest.raises(UserError) as caught:
+        make_split(Source("mine", "multiclass", np.zeros((41, 1)), y, said=(said,)), kfold())
+    assert str(caught.value).endswith(
+        f"class 2 has 1 row(s), stratifying needs 2; allowed with split.stratify=false ({said})"
+    )

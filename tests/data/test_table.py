@@ -184,6 +184,27 @@ def test_texts_that_are_long_are_no_categories_however_few(tmp_path: Path) -> No
         assert source.preparation.features == (6 if prose else 3)
 
 
+@pytest.mark.parametrize(
+    ("cells", "message"),
+    [
+        ([f"{i / 10}" if i % 30 else "broken" for i in range(60)], "holds text where numbers are needed, such as 'bro"),
+        ([f"{i} %" for i in range(60)], "holds 60 different texts in 60 rows, such as '0 %', which are no categories"),
+        ([f'"${i},013.00"' for i in range(60)], r"column x holds 60 different texts in 60 rows, such as '\$0,013.00'"),
+    ],
+)
+def test_numbers_in_a_column_alone_are_not_taken_for_texts(tmp_path: Path, cells: list[str], message: str) -> None:
+    (tmp_path / "a.csv").write_text("x,y\n" + "".join(f"{cell},{i % 2}\n" for i, cell in enumerate(cells)))
+    with pytest.raises(UserError, match=message):
+        load(file_data(tmp_path / "a.csv"))
+
+
+def test_an_index_of_pandas_in_a_parquet_file_is_no_column(tmp_path: Path) -> None:
+    frame = pl.DataFrame({"a": range(40), "bought": Y, "__index_level_0__": RNG.permutation(40)})
+    frame.write_parquet(tmp_path / "a.parquet")
+    source = load(file_data(tmp_path / "a.parquet"))
+    assert (source.features, source.said[0]) == (1, "target bought is binary: 2 classes")
+
+
 def test_constant_columns_are_kept(tmp_path: Path) -> None:
     pl.DataFrame({"a": [5.0] * 20, "b": ["x"] * 20, "c": range(20), "y": [0, 1] * 10}).write_csv(tmp_path / "a.csv")
     assert load(file_data(tmp_path / "a.csv")).features == 3
@@ -199,8 +220,9 @@ def test_constant_columns_are_kept(tmp_path: Path) -> None:
         ({"inputs": ["age", "weight"]}, "data.inputs=weight: {path} has no such column; allowed are age, sex"),
         ({"group": "patient"}, "data.group=patient: {path} has no such column"),
         ({"inputs": ["age", "died"], "target": "died"}, "data.inputs=died: it is the target; a network would only"),
+        ({"inputs": ["age", "age"]}, "data.inputs=age,age: age is named twice"),
         ({"inputs": []}, "data.path={path}: has no input beside died; at least one is needed"),
-        ({"target": "age"}, "data.target=age: no target in 6 of 40 rows (NaN, infinite or empty); remove those rows"),
+        ({"target": "age"}, "data.target=age: no target in 6 of 40 rows (NaN, infinite or empty, or in"),
         ({"target": ["fare", "sex"]}, "data.target=fare,sex: holds String such as 'm'; regression needs numbers"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -59,6 +60,22 @@ def test_labels_with_gaps_are_mapped_in_order() -> None:
     assert said == "multiclass: 3, 5, 7 are classes 0, 1, 2"
 
 
+def test_classes_are_called_as_they_are() -> None:
+    assert read([1.25, 1.5] * 5, "binary")[2] == "binary, as task says: 1.25, 1.5 are classes 0, 1"
+    long = [10**25, 10**25 + 1]
+    assert read(long * 5, dtype=pl.Int128) == ("binary", [0, 1] * 5, f"binary: {long[0]}, {long[1]} are classes 0, 1")
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_beside_images_numbers_without_gaps_are_classes_however_many(first: int) -> None:
+    columns = pl.DataFrame({"kind": [first + i % 26 for i in range(130)]})
+    target = read_target(columns, None, KEY, of_images=True)
+    assert (target.problem, target.y.tolist()) == ("multiclass", [i % 26 for i in range(130)])
+    assert read_target(columns, None, KEY).problem == "regression"
+    for amounts in (columns * 2, columns.head(52)):
+        assert read_target(amounts, None, KEY, of_images=True).problem == "regression"
+
+
 def test_labels_from_0_are_taken_as_they_are() -> None:
     assert read([0, 2, 1] * 5) == ("multiclass", [0, 2, 1] * 5, "multiclass: 3 classes")
 
@@ -78,6 +95,7 @@ def test_categories_keep_the_order_that_they_were_given() -> None:
         list(range(100)),  # whole numbers, but an amount
         [1, 2, 3, 4, 5, 6, 7, 8],  # as many values as rows
         [0.5, 1.5] * 10,
+        [Decimal("0.25"), Decimal("0.75")] * 10,
     ],
 )
 def test_other_numbers_are_a_regression(values: list[float]) -> None:

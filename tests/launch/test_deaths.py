@@ -12,7 +12,7 @@ from overfit_lab.claim import acquire
 from overfit_lab.cohort import Cohort, cohort_of
 from overfit_lab.config import Config
 from overfit_lab.launch import deaths as module
-from overfit_lab.launch.deaths import MOST_DEATHS, Deaths
+from overfit_lab.launch.deaths import MOST_DEATHS, Deaths, fail_cohort
 from overfit_lab.plan import Plan
 from tests.launch.plans import grid, ids
 
@@ -151,6 +151,10 @@ def test_where_memory_runs_out_it_is_halved_at_once_down_to_single_fits(plans: l
     assert sizes == expected
     assert sorted(ids([plan for cohort in failed for plan in cohort.plans])) == sorted(ids(plans))
     # What has failed is given up: the next command begins from scratch.
+    for cohort in failed:
+        assert cohort.study.cohorts.record(cohort.name).exists()
+        fail_cohort(cohort, {}, error)
+    assert all(plan.files.failure.exists() for plan in plans)
     assert not failed[0].study.cohorts.directory.exists()
 
 
@@ -163,6 +167,8 @@ def test_a_single_fit_that_dies_too_often_has_failed(plans: list[Plan]) -> None:
     halves, error = deaths.after_death(cohort, out_of_memory=False)
     assert halves == ()
     assert "killed 3 times" in str(error)
+    (outcome,) = fail_cohort(cohort, {}, error)
+    assert outcome.status == "failed"
     assert names(cohort) == set()
 
 
