@@ -6,9 +6,10 @@ Networks of two hidden layers on 10 000 words, 24 980 rows to train and 24 980 t
 the folder that --path names, or else rows that are drawn to be as long and as sparse. Seconds are those of one epoch of
 all alphas, with the losses of all rows after it; each is measured in a process of its own on all cores, by turns, and
 the median is taken. Beside them stands the validation loss of the first alpha after the last epoch, the median and
-between which losses it lies; the loops draw new initial weights each time, while ours are those of seed 0. Memory is the largest resident memory of the process and its children together, imports and
-data included; pages that they share are counted for each. With --keras the dense loop is trained once more, as Keras
-would: from its initial weights, and with probabilities cut off at 1e-7, also while it trains.
+between which losses it lies; the loops draw new initial weights each time, while ours are those of seed 0. Memory is
+the largest resident memory of the process and its children together, imports and data included; pages that they share
+are counted for each. With --keras the dense loop is trained once more, as Keras would: from its initial weights, and
+with probabilities cut off at 1e-7, also while it trains.
 """
 
 import argparse

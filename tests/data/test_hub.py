@@ -303,7 +303,7 @@ def test_without_the_library_it_says_what_to_install(monkeypatch: pytest.MonkeyP
 
 def test_test_rows_alone_are_not_trained_on(tmp_path: Path) -> None:
     write(table(20), tmp_path / "test.parquet")
-    with pytest.raises(UserError, match="there is no split train; it has test$"):
+    with pytest.raises(UserError, match=r"there is no split train; it has test$"):
         load(hub_data(tmp_path))
 
 
