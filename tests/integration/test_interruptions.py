@@ -457,3 +457,17 @@ def test_a_full_disk(tmp_path: Path) -> None:
         _assert_identical(disk, whole)
     finally:
         subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+def test_what_a_command_leaves_behind_is_in_hands_when_it_ends(tmp_path: Path) -> None:
+    """`wait=false`: from the moment that it returns, others see that its runs are going to be trained, and join."""
+    words = ("train", "-m", "data=iris", "split.folds=3", "training.epochs=300", "study.report=false")
+    local = ("hydra/launcher=cohort_local", "hydra.launcher.max_fits=6", "hydra.launcher.workers=1")
+    left = run_command(tmp_path, *words, *local, "model.width=3,4", "hydra.launcher.wait=false")
+    assert left.code == 0, left.err
+    files = _cohort_files(tmp_path)
+    assert all(files.is_in_hands(name, record) for name, record in files.load_all().items())
+    # One of its two runs, and one more: the first two stay together.
+    joined = run_command(tmp_path, *words, *local, "model.width=4,5")
+    assert (joined.code, joined.err) == (0, "")
+    _wait_for(lambda: len(_finished(tmp_path)) == 3, "all three runs")

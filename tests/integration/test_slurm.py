@@ -15,7 +15,9 @@ from typing import Any
 import pytest
 
 from overfit_lab.claim import is_alive, owners
-from overfit_lab.launch.slurm import largest_array, queued
+from overfit_lab.cohort import cohort_of
+from overfit_lab.launch.settings import SlurmSettings
+from overfit_lab.launch.slurm import SlurmPlace, largest_array, queued
 from overfit_lab.records import RunFiles, StudyFiles
 from overfit_lab.study import load_study
 from tests.integration.conftest import Result, run_command, start
@@ -324,6 +326,37 @@ def test_where_there_is_no_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         "cluster, or train on this machine with hydra/launcher=cohort\n"
     )
     assert not study_in(tmp_path).cohorts.directory.exists()
+
+
+def test_what_was_begun_is_kept_where_it_cannot_be_submitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hours of training do not end because nobody takes a job just now, nor because the queue says nothing of it."""
+    words = (*SWEEP, "model.width=3,4", "training.epochs=100000", "training.checkpoint_seconds=0")
+    process = start(tmp_path, *words)
+    files = study_in(tmp_path).cohorts
+    wait_for(lambda: list(files.directory.glob("*.ckpt")), "a checkpoint")
+    process.kill()
+    process.communicate()
+    wait_for(lambda: not training(tmp_path), "the end of its workers")
+    begun = {path.name: path.read_bytes() for path in files.directory.glob("*.ckpt")}
+    with monkeypatch.context() as without:
+        without.setenv("PATH", str(tmp_path))
+        result = run_command(tmp_path, *words, *SLURM)
+    assert result.code == 2
+    assert "there is no sbatch here" in result.err
+    assert {path.name: path.read_bytes() for path in files.directory.glob("*.ckpt")} == begun
+
+    [name] = cohort_names(tmp_path)
+    files.note_job(name, "17_0")
+    monkeypatch.chdir(tmp_path)
+    cohort = cohort_of(files.load(name))
+    unanswered = tmp_path / "slurm.conf"
+    unanswered.write_text("ClusterName=none\nSlurmctldHost=localhost\nNodeName=localhost\n")
+    monkeypatch.setenv("SLURM_CONF", str(unanswered))
+    settings = SlurmSettings.model_validate({"place": "cohort_slurm"})
+    assert SlurmPlace(cohort.study, settings, gpu=False).has(cohort)
+    # Where there is no Slurm at all, nobody has it.
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert not SlurmPlace(cohort.study, settings, gpu=False).has(cohort)
 
 
 def test_a_queue_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

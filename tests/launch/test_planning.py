@@ -220,6 +220,23 @@ def test_what_goes_on_is_in_the_hands_of_whoever_goes_on(plans: list[Plan]) -> N
     leading.release()
 
 
+def test_what_is_written_down_anew_has_not_failed(plans: list[Plan]) -> None:
+    """Whoever waits for a run must not take what an earlier command left for what has become of it now."""
+    for plan in plans:
+        plan.files.save_failure(plan.run_id, {}, ValueError("of an earlier command"))
+    planned(plans[:2], alone, sweep="first")
+    assert [plan.files.failure.exists() for plan in plans] == [False, False, *[True] * (len(plans) - 2)]
+    # One that was left behind, and one that somebody else has: whether that has failed is for him to say.
+    leading = acquire(plans[0].study.cohorts.sweep("first"))
+    assert leading is not None
+    plans[0].files.save_failure(plans[0].run_id, {}, ValueError("just now"))
+    planned(plans[:1], never, sweep="second")
+    assert plans[0].files.failure.exists()
+    leading.release()
+    planned(plans[:1], never, sweep="second")
+    assert not plans[0].files.failure.exists()
+
+
 def test_no_job_is_no_living_one(plans: list[Plan]) -> None:
     """A cohort without a job is not in the hands of jobs."""
     planned(plans, lambda fresh: [Cohort(tuple(fresh))])

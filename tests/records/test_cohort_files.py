@@ -208,6 +208,20 @@ def test_the_end_of_one_is_not_the_end_of_others(files: CohortFiles) -> None:
     files.end("abcd")
 
 
+def test_what_is_being_written_is_not_cleaned_away(files: CohortFiles) -> None:
+    """Another command cleans up whenever it looks: what a cohort or somebody alive is writing stays."""
+    files.save("abc", record_of("a"))
+    leading = acquire(files.sweep("token"))
+    assert leading is not None
+    kept = {".abc.0.ckpt.7f.partial", ".abc.job.7f.partial", f".{files.sweep('token').name}.claim-2.x7"}
+    left = {".gone.0.ckpt.7f.partial", ".sweep-gone.claim-1.x7"}
+    for name in kept | left:
+        (files.directory / name).write_bytes(b"half")
+    files.clean()
+    assert contents(files) == kept | {"abc.json", f"{files.sweep('token').name}.claim-1"}
+    leading.release()
+
+
 def test_a_sweep_leaves_nothing_but_what_is_not_its_own(files: CohortFiles) -> None:
     files.save("abc", record_of("a", sweep="token"))
     claim = acquire(files.sweep("token"))

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from overfit_lab.claim import STALE_SECONDS, Claim, acquire
+from overfit_lab.claim import STALE_SECONDS, Claim, Owner, acquire, owners
 from overfit_lab.errors import UserError
 from overfit_lab.records import SCHEMA_VERSION, CohortRecord, StudyFiles
+from overfit_lab.study import status as module
 from overfit_lab.study.status import CohortStatus, StudyStatus, study_status
 from tests.report.made_up import make_study
 
@@ -116,6 +117,21 @@ def test_every_run_is_counted_once(study: StudyFiles, hold: Hold) -> None:
         ("wait", "waiting", 2),
         ("lose", "lost", 2),
     ]
+
+
+def test_a_run_that_is_saved_while_one_looks_is_counted_once(
+    study: StudyFiles, hold: Hold, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin(study, "r1", "r2")
+    cohort(study, "run", "r1", "r2")
+    hold(study.cohorts.claim("run"))
+
+    def look(path: Path) -> list[Owner]:
+        study.run("r1").record.write_text("{}")
+        return owners(path)
+
+    monkeypatch.setattr(module, "owners", look)
+    assert counts(study_status(study, {})) == (1, 1, 0, 0, 0)
 
 
 def test_a_run_that_is_being_trained(study: StudyFiles, hold: Hold) -> None:

@@ -187,6 +187,31 @@ class StopAfter(Supervision):
         self.heard.append(epoch)
 
 
+class Asleep(StopAfter):
+    """One that others have taken for dead: the cohort is theirs."""
+
+    def check(self) -> None:
+        raise Stopped
+
+
+@pytest.mark.parametrize("questions", [0, 10**6])
+def test_whoever_was_taken_for_dead_saves_nothing(questions: int, tmp_path: Path) -> None:
+    """Neither when told to stop nor when it is time: the checkpoint is what its successor goes on from."""
+    cohort, path = _plain(), tmp_path / "a.ckpt"
+    training = cohort.training.model_copy(update={"checkpoint_seconds": 0})
+    trainer = cfg.TrainerConfig.model_validate({"accelerator": "cpu", "precision": cohort.precision})
+    with pytest.raises(Stopped):
+        train(
+            cohort.module,
+            cohort.data,
+            training=training,
+            trainer=trainer,
+            checkpoint=path,
+            supervision=Asleep(questions),
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("name", list(COHORTS))
 def test_a_cohort_that_is_told_to_stop_goes_on_from_that_very_step(name: str, tmp_path: Path) -> None:
     """It is stopped at each step in turn; one training is stopped over and over again."""
