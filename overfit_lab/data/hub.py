@@ -68,7 +68,7 @@ def _join(splits: Splits, config: HubData) -> tuple[pl.DataFrame, np.ndarray | N
             parts.append(_like(train, frames.pop(name), name, config))
             said.append(f"{len(parts[-1])} rows of {name} are joined with those of train")
     test = frames.pop("test", None)
-    if test is not None and any(name not in test or test[name].is_null().all() for name in targets):
+    if test is not None and any(_hides(test, train, name) for name in targets):
         said.append(f"{len(test)} rows of test have no target and are left out")
         test = None
     if frames:
@@ -82,6 +82,14 @@ def _join(splits: Splits, config: HubData) -> tuple[pl.DataFrame, np.ndarray | N
     except pl.exceptions.PolarsError as error:
         raise UserError(f"data.path={config.path}: its splits do not fit together: {first_line(error)}") from error
     return joined, None if test is None else np.arange(development, len(joined)), said
+
+
+def _hides(test: pl.DataFrame, train: pl.DataFrame, target: str) -> bool:
+    """Say whether a test set keeps its targets to itself: it has none, or -1 throughout, as the hub has it."""
+    if target not in test or test[target].is_null().all():
+        return True
+    numbers = test[target].dtype.is_integer() and train[target].dtype.is_integer()
+    return numbers and bool((test[target] == -1).all()) and not bool((train[target] == -1).any())
 
 
 def _like(train: pl.DataFrame, other: pl.DataFrame, name: str, config: HubData) -> pl.DataFrame:

@@ -61,8 +61,10 @@ def read_parquet_folder(folder: Path, subset: str | None = None) -> Splits:
         raise UserError(f"data.subset={subset}: allowed are {', '.join(map(repr, found))}")
     parts = found[subset] if subset is not None else next(iter(found.values()))
     frames = {split: _concat([read_parquet(path) for path in paths], folder) for split, paths in parts.items()}
-    first = next(iter(parts.values()))[0]
-    return Splits(frames, _classes(first), folder)
+    classes: dict[str, list[str]] = {}
+    for paths in parts.values():
+        classes |= _classes(paths[0])
+    return Splits(frames, classes, folder)
 
 
 def read_parquet(path: Path) -> pl.DataFrame:

@@ -92,10 +92,23 @@ def test_a_single_split_of_any_name(tmp_path: Path) -> None:
 
 def test_test_rows_without_labels_are_left_out(tmp_path: Path) -> None:
     write(table(20), tmp_path / "train.parquet")
-    write(table(5).with_columns(pl.lit(None, pl.Int64).alias("label")), tmp_path / "test.parquet")
+    for nothing in (None, -1):
+        write(table(5).with_columns(pl.lit(nothing, pl.Int64).alias("label")), tmp_path / "test.parquet")
+        source = load(hub_data(tmp_path))
+        assert (source.rows, source.official_test) == (20, None)
+        assert "5 rows of test have no target and are left out" in source.said
+
+
+def test_names_of_classes_may_stand_in_one_split_alone(tmp_path: Path) -> None:
+    features = datasets.Features(
+        {"a": datasets.Value("float64"), "mood": datasets.ClassLabel(names=["sad", "fair", "glad"])}
+    )
+    rows = {"a": [0.5] * 18, "mood": [2, 0, 1] * 6}
+    datasets.Dataset.from_dict(rows, features=features).to_parquet(tmp_path / "train-00000-of-00001.parquet")
+    write(pl.DataFrame({"a": [0.5] * 3, "mood": [0, 1, 2]}), tmp_path / "test-00000-of-00001.parquet")
     source = load(hub_data(tmp_path))
-    assert (source.rows, source.official_test) == (20, None)
-    assert "5 rows of test have no target and are left out" in source.said
+    assert source.y.tolist() == [*[2, 0, 1] * 6, 0, 1, 2]
+    assert source.said[0] == "target mood is multiclass: sad, fair, glad are classes 0, 1, 2"
 
 
 def test_names_of_classes_are_read_and_keep_their_order(tmp_path: Path) -> None:
