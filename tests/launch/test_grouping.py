@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from overfit_lab.cohort import Cohort
@@ -151,6 +151,7 @@ def varied(base: Config, seed: int, width: int, alpha: float, lr: float) -> Plan
     return vary(base, {"seed": seed, "model.width": width, "penalty.alpha": alpha, "optimizer.lr": lr})
 
 
+@settings(deadline=None)
 @given(
     runs=st.lists(settings_of_a_run, min_size=1, max_size=25, unique=True),
     machine=machines,
@@ -193,6 +194,7 @@ def partitions(values: Sequence[int]) -> Iterator[list[list[int]]]:
             yield [*parts[:i], [first, *parts[i]], *parts[i + 1 :]]
 
 
+@settings(deadline=None)
 @given(
     widths=st.sets(st.sampled_from([2, 3, 5, 8, 16, 40, 90]), min_size=1, max_size=5),
     runs_each=st.integers(1, 3),
@@ -330,6 +332,7 @@ def test_no_runs_no_cohorts(base: Config) -> None:
     assert form_cohorts([], LAVISH) == []
 
 
+@settings(deadline=None)
 @given(order=st.permutations(range(8)), max_fits=st.sampled_from([None, 3, 6, 9, 12]))
 def test_the_order_of_runs_does_not_matter(base: Config, order: list[int], max_fits: int | None) -> None:
     """The same sweep, its values typed in another order: stacked arithmetic may round differently in other company."""
