@@ -19,7 +19,7 @@ from overfit_lab.claim import Claim, acquire, owners
 from overfit_lab.launch.supervise import STOPPING, ClaimSupervision, StopFlag, batch_job, heeding_signals
 from overfit_lab.training.supervision import Stopped
 
-# Works inside the block until it is asked to stop, and a little longer: nothing may end it there.
+# Works inside the block until it is asked to stop, and on until it may leave: nothing may end it there.
 WORKER = """
 import signal, sys, time
 from overfit_lab.launch.supervise import heeding_signals
@@ -42,7 +42,8 @@ try:
             time.sleep(0.005)
         print("asked", int(flag.signal), flush=True)
         if len(sys.argv) > 2:
-            time.sleep(20)
+            time.sleep(600)
+        sys.stdin.readline()
         for _ in range(3):
             time.sleep(0.01)
         print("saved", flush=True)
@@ -64,8 +65,9 @@ def work() -> Iterator[Work]:
     started: list[subprocess.Popen[str]] = []
 
     def start(*arguments: str) -> subprocess.Popen[str]:
+        pipe = subprocess.PIPE
         process = subprocess.Popen(
-            [sys.executable, "-c", WORKER, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            [sys.executable, "-c", WORKER, *arguments], stdin=pipe, stdout=pipe, stderr=pipe, text=True
         )
         started.append(process)
         assert line(process) == "inside"
@@ -83,8 +85,8 @@ def line(process: subprocess.Popen[str]) -> str:
 
 
 def rest(process: subprocess.Popen[str]) -> list[str]:
-    """What else it says before it ends."""
-    return process.communicate(timeout=20)[0].split("\n")[:-1]
+    """Let it leave, and return what else it says before it ends."""
+    return process.communicate(timeout=60)[0].split("\n")[:-1]
 
 
 @pytest.mark.parametrize("number", STOPPING)
@@ -143,10 +145,8 @@ def test_ctrl_c_does_not_wait_where_a_stop_was_asked_for(work: Work, first: int)
     process = work("default", "slowly")
     process.send_signal(first)
     assert line(process) == f"asked {int(first)}"
-    began = time.monotonic()
     process.send_signal(signal.SIGINT)
     said = rest(process)
-    assert time.monotonic() - began < 10
     assert "saved" not in said
     assert process.returncode in (-first, -signal.SIGINT)
 
@@ -172,7 +172,7 @@ except BaseException as error:
 
 
 def test_a_second_ctrl_c_is_a_keyboard_interrupt() -> None:
-    done = subprocess.run([sys.executable, "-c", TWICE], capture_output=True, text=True, check=True, timeout=20)
+    done = subprocess.run([sys.executable, "-c", TWICE], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.split("\n")[:2] == ["once", "at once"]
     assert "twice" not in done.stdout
     assert "KeyboardInterrupt" in done.stdout
@@ -314,6 +314,8 @@ def test_what_a_training_reaches_is_written_down(
 ) -> None:
     claim = claimed()
     supervision = ClaimSupervision(claim, StopFlag(), 30)
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now)
     supervision.reached(2.5)
 
     def noted() -> tuple[float, float, float]:
@@ -321,9 +323,7 @@ def test_what_a_training_reaches_is_written_down(
         return owner.begun_at, owner.epoch, owner.horizon
 
     assert noted() == (2.5, 2.5, 30)
-    now = time.monotonic()
     # Not every batch is written down: some take microseconds.
-    monkeypatch.setattr(time, "monotonic", lambda: now)
     supervision.reached(2.75)
     assert noted() == (2.5, 2.5, 30)
     monkeypatch.setattr(time, "monotonic", lambda: now + 1)
