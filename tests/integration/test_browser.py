@@ -45,7 +45,7 @@ def open_page(study: Path, browser: Browser) -> Iterator[Open]:
         viewport: Any = {"width": size[0], "height": size[1]}
         page = browser.new_page(viewport=viewport, color_scheme=scheme, reduced_motion="reduce")
         pages.append(page)
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(60_000)
         page.on("console", lambda message: said.append(f"{message.type}: {message.text}"))
         page.on("pageerror", lambda error: said.append(str(error)))
         page.on("request", lambda request: None if request.url.startswith("file:") else said.append(request.url))
@@ -84,7 +84,7 @@ def map_labels(page: Page) -> list[str]:
 
 def wait_until(page: Page, condition: str) -> None:
     """Wait for what follows a change; Playwright's own waiting needs eval, which the page forbids."""
-    for _ in range(100):
+    for _ in range(1200):
         if page.evaluate(condition):
             return
         page.wait_for_timeout(50)
