@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 import os
 import signal
+import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -68,6 +70,38 @@ class Dying(Failing):
 
     def fail(self) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Mortal(nn.Linear):
+    """Kills its process at its 40th step, three times: each leaves its mark in the folder."""
+
+    steps = 0
+
+    def __init__(self, inputs: int, outputs: int, folder: str | None) -> None:
+        super().__init__(inputs, outputs)
+        self.folder = folder
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.folder is not None and self.training and len(x) > 2:
+            Mortal.steps += 1
+            marks = Path(self.folder)
+            if Mortal.steps == 40 and len(list(marks.iterdir())) < 3:
+                (marks / str(os.getpid())).touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+        return super().forward(x)
+
+
+class Waiting(nn.Linear):
+    """Does not train before there is a file."""
+
+    def __init__(self, inputs: int, outputs: int, file: str) -> None:
+        super().__init__(inputs, outputs)
+        self.file = Path(file)
+
+    def forward(self, x: Tensor) -> Tensor:
+        while self.training and len(x) > 2 and not self.file.exists():
+            time.sleep(0.01)
+        return super().forward(x)
 
 
 class Ballast(nn.Linear):
