@@ -14,11 +14,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from overfit_lab import cli
+from tests.integration.holding import HOLDING
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 Train = Callable[..., "Result"]
+Launch = Callable[..., "subprocess.Popen[bytes]"]
+Holding = Callable[[str, str | None], Path]
 BROWSER = next((path for name in ("chromium", "google-chrome") if (path := shutil.which(name))), None)
 # As the installed command does it, whatever the folder.
 COMMAND = [sys.executable, "-c", "import sys; from overfit_lab.cli import main; sys.exit(main())"]
@@ -104,3 +107,38 @@ def run_command(folder: Path, *arguments: str) -> Result:
     process = start(folder, *arguments)
     out, err = process.communicate(timeout=300)
     return Result(process.returncode, out.decode(), err.decode())
+
+
+@pytest.fixture
+def launch() -> Iterator[Launch]:
+    """Start commands; whatever happens, none outlives the test."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def run(folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
+        started.append(start(folder, *arguments))
+        return started[-1]
+
+    yield run
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
+
+
+@pytest.fixture
+def holding(tmp_path: Path) -> Iterator[Holding]:
+    """Make folders with the network of `holding.py`; whatever happens, after the test it holds no more."""
+    holds: list[Path] = []
+
+    def make(name: str, hold: str | None) -> Path:
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "holding.py").write_text(HOLDING)
+        if hold is not None:
+            holds.append(folder / "hold")
+            holds[-1].write_text(hold)
+        return folder
+
+    yield make
+    for hold in holds:
+        hold.unlink(missing_ok=True)

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -16,67 +16,15 @@ from tensorboard.backend.event_processing.event_file_loader import LegacyEventFi
 
 from overfit_lab.claim import Owner, is_alive, owners
 from overfit_lab.records import SCHEMA_VERSION, CohortFiles, RunFiles, StudyFiles
-from tests.integration.conftest import run_command, start
+from tests.integration.conftest import Holding, Launch, run_command
+from tests.integration.holding import NETWORK
 
-LONG = ("train", "training.epochs=120", "model.width=8", "model.dropout=0.1", "study.report=false")
-
-# Networks that wait as long as there is a file `hold`: where it is empty all after 10 steps, else those of
-# hidden size 5 from the start. Where there is a file `slow`, it takes long to import them.
-HOLDING = """
-import time
-from pathlib import Path
-from torch import nn
-
-if Path("slow").exists():
-    time.sleep(5)
-
-class Holding(nn.Module):
-    steps = 0
-
-    def __init__(self, inputs, outputs, hidden):
-        super().__init__()
-        self.hidden = hidden
-        self.layers = nn.Sequential(nn.Linear(inputs, hidden), nn.Tanh(), nn.Dropout(0.2), nn.Linear(hidden, outputs))
-
-    def forward(self, x):
-        # Two rows are no training yet, but a try whether the network can be stacked.
-        if self.training and len(x) > 2:
-            Holding.steps += 1
-            while self.held():
-                time.sleep(0.01)
-        return self.layers(x)
-
-    def held(self):
-        try:
-            return self.hidden == 5 if Path("hold").read_text() else Holding.steps > 10
-        except FileNotFoundError:
-            return False
-"""
-# 3 folds of 3 steps; each hidden size is a cohort of two runs.
+ONE = ("train", *NETWORK, "+model.hidden=3")
+# Each hidden size is a cohort of two runs.
 SWEEP = (
-    *("train", "-m", "model=custom", "model._target_=holding.Holding", "+model.hidden=3,5", "seed=0,1", "data=iris"),
-    *("split.folds=3", "training.epochs=6", "training.checkpoint_seconds=0", "study.report=false"),
-    "hydra.launcher.workers=2",
+    *("train", "-m", *NETWORK[:-1], "+model.hidden=3,5", "seed=0,1", "training.epochs=6"),
+    *("training.checkpoint_seconds=0", "hydra.launcher.workers=2"),
 )
-
-
-Launch = Callable[..., "subprocess.Popen[bytes]"]
-
-
-@pytest.fixture
-def launch() -> Iterator[Launch]:
-    """Start commands; whatever happens, none outlives the test."""
-    started: list[subprocess.Popen[bytes]] = []
-
-    def run(folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
-        started.append(start(folder, *arguments))
-        return started[-1]
-
-    yield run
-    for process in started:
-        if process.poll() is None:
-            process.kill()
-            process.communicate()
 
 
 def _wait_for(condition: Callable[[], bool], what: str, *, seconds: float = 120) -> None:
@@ -85,15 +33,6 @@ def _wait_for(condition: Callable[[], bool], what: str, *, seconds: float = 120)
         if time.monotonic() > deadline:
             raise TimeoutError(f"not within {seconds} s: {what}")
         time.sleep(0.02)
-
-
-def _folder(tmp_path: Path, name: str, hold: str | None) -> Path:
-    folder = tmp_path / name
-    folder.mkdir()
-    (folder / "holding.py").write_text(HOLDING)
-    if hold is not None:
-        (folder / "hold").write_text(hold)
-    return folder
 
 
 def _runs(folder: Path) -> dict[str, RunFiles]:
@@ -118,7 +57,7 @@ def _wait_for_the_end_of(processes: list[psutil.Process]) -> None:
         except psutil.NoSuchProcess:
             return True
 
-    _wait_for(lambda: all(map(gone, processes)), f"the end of {processes}", seconds=30)
+    _wait_for(lambda: all(map(gone, processes)), f"the end of {processes}", seconds=120)
 
 
 def _first_epochs(files: RunFiles) -> list[int]:
@@ -139,20 +78,18 @@ def _assert_identical(folder: Path, other: Path) -> None:
         assert files.val_losses.read_bytes() == theirs[name].val_losses.read_bytes()
 
 
-def test_killed_with_9_and_resumed_is_bit_identical(launch: Launch, tmp_path: Path) -> None:
+def test_killed_with_9_and_resumed_is_bit_identical(launch: Launch, holding: Holding) -> None:
     """A single run, which no process of its own trains."""
-    command = (*LONG, "training.checkpoint_seconds=0")
-    killed, whole = tmp_path / "killed", tmp_path / "whole"
-    killed.mkdir()
-    whole.mkdir()
+    command = (*ONE, "training.checkpoint_seconds=0")
+    killed, whole = holding("killed", ""), holding("whole", None)
     process = launch(killed, *command)
     _wait_for(lambda: bool(list(killed.glob("studies/*/cohorts/*.ckpt"))), "a checkpoint")
-    time.sleep(0.3)
     process.kill()
     process.communicate()
     (checkpoint,) = killed.glob("studies/*/cohorts/*.ckpt")
     assert not _finished(killed)
 
+    (killed / "hold").unlink()
     resumed = run_command(killed, *command)
     assert (resumed.code, resumed.err) == (0, "")
     assert not checkpoint.exists()
@@ -162,12 +99,11 @@ def test_killed_with_9_and_resumed_is_bit_identical(launch: Launch, tmp_path: Pa
     assert _first_epochs(files)[-1] > 0
 
 
-def test_a_sweep_that_is_killed_with_9_goes_on_in_the_same_cohorts(launch: Launch, tmp_path: Path) -> None:
-    killed, whole = _folder(tmp_path, "killed", ""), _folder(tmp_path, "whole", None)
+def test_a_sweep_that_is_killed_with_9_goes_on_in_the_same_cohorts(launch: Launch, holding: Holding) -> None:
+    killed, whole = holding("killed", ""), holding("whole", None)
     process = launch(killed, *SWEEP)
     # Both cohorts have trained three epochs, and hold in the fourth.
-    _wait_for(lambda: len(list(killed.glob("studies/*/cohorts/*.ckpt"))) == 2, "two checkpoints")
-    time.sleep(1)
+    _wait_for(lambda: len(list(killed.glob("held-*"))) == 2, "both cohorts to hold")
     everyone = _processes(process)
     assert len(everyone) >= 4
     process.kill()
@@ -201,8 +137,8 @@ def test_a_sweep_that_is_killed_with_9_goes_on_in_the_same_cohorts(launch: Launc
 
 
 @pytest.mark.parametrize("reaches", ["every process", "the leading process"])
-def test_ctrl_c_in_a_sweep_keeps_what_is_finished(launch: Launch, tmp_path: Path, reaches: str) -> None:
-    folder = _folder(tmp_path, "folder", "5")
+def test_ctrl_c_in_a_sweep_keeps_what_is_finished(launch: Launch, holding: Holding, reaches: str) -> None:
+    folder = holding("folder", "5")
     process = launch(folder, *SWEEP)
     _wait_for(lambda: len(_finished(folder)) == 2, "two finished runs")
     _wait_for(lambda: len(list(folder.glob("studies/*/cohorts/*.json"))) == 1, "one cohort at work")
@@ -214,7 +150,7 @@ def test_ctrl_c_in_a_sweep_keeps_what_is_finished(launch: Launch, tmp_path: Path
         os.killpg(process.pid, signal.SIGINT)
     else:
         process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=120)
     assert process.returncode == 130
     (line,) = err.decode().splitlines()
     assert line == "overfit-lab: interrupted; what is finished is kept, and the same command goes on from there"
@@ -234,14 +170,15 @@ def test_ctrl_c_in_a_sweep_keeps_what_is_finished(launch: Launch, tmp_path: Path
 
 def test_ctrl_c_at_once(launch: Launch, tmp_path: Path) -> None:
     """While everything is still being imported, here and in the process that workers are to be forked from."""
-    process = launch(tmp_path, "train", "-m", "model.width=4,8")
+    process = launch(tmp_path, "train", "-m", "model.width=4,8", "training.epochs=100000")
     _wait_for(lambda: any("forkserver" in " ".join(p.cmdline()) for p in _processes(process)), "the fork server")
     time.sleep(1)
     os.killpg(process.pid, signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=120)
     assert process.returncode == 130
     assert len(err.splitlines()) == 1
-    assert list(tmp_path.iterdir()) == []
+    assert not _finished(tmp_path)
+    assert not list(tmp_path.glob("studies/*/runs/*/failure.json"))
 
 
 def _cohort_files(folder: Path) -> CohortFiles:
@@ -255,29 +192,30 @@ def _training(folder: Path, least: float) -> list[Owner]:
         return []
     files = _cohort_files(folder)
     claims = [files.claim(path.stem) for path in sorted(files.directory.glob("*.json"))]
-    return [owner for claim in claims if is_alive(claim) and (owner := owners(claim)[-1]).epoch > least]
+    # What is done in between has no owner any more.
+    last = [owner for claim in claims if is_alive(claim) for owner in owners(claim)[-1:]]
+    return [owner for owner in last if owner.epoch > least]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2, signal.SIGINT])
 @pytest.mark.parametrize("sweep", [(), ("-m",)], ids=["one run", "a sweep"])
 def test_what_a_batch_system_sends_before_it_ends_a_job(
-    launch: Launch, tmp_path: Path, number: signal.Signals, sweep: tuple[str, ...]
+    launch: Launch, holding: Holding, number: signal.Signals, sweep: tuple[str, ...]
 ) -> None:
     """All is saved at the next step, and nothing is computed twice though no checkpoint was due."""
-    folder, whole = tmp_path / "stopped", tmp_path / "whole"
-    folder.mkdir()
-    whole.mkdir()
-    words = ("train", *sweep, *LONG[1:], "training.epochs=400", "training.checkpoint_seconds=3600")
+    folder, whole = holding("stopped", "slowly"), holding("whole", None)
+    words = ("train", *sweep, *ONE[1:], "training.checkpoint_seconds=3600")
     process = launch(folder, *words)
-    _wait_for(lambda: bool(_training(folder, least=20)), "training")
+    _wait_for(lambda: bool(_training(folder, least=3)), "training")
     everyone = _processes(process)
     process.send_signal(number)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=120)
     assert process.returncode == 128 + number
     (line,) = err.decode().splitlines()
     assert line == "overfit-lab: interrupted; what is finished is kept, and the same command goes on from there"
     _wait_for_the_end_of(everyone)
     assert len(list(folder.glob("studies/*/cohorts/*.ckpt"))) == 1
+    (folder / "hold").unlink()
     again = run_command(folder, *words)
     assert (again.code, again.err) == (0, "")
     assert run_command(whole, *words).code == 0
@@ -299,7 +237,7 @@ def test_two_commands_on_one_study(launch: Launch, tmp_path: Path) -> None:
         *("study.report=false", "hydra.launcher.workers=1", "hydra.launcher.max_fits=3"),
     )
     first = launch(folder, *words)
-    _wait_for(lambda: bool(_training(folder, least=0)), "training")
+    _wait_for(lambda: bool(_training(folder, least=0) or _finished(folder)), "training")
     second = launch(folder, *words)
     said = [process.communicate(timeout=240) for process in (first, second)]
     assert [first.returncode, second.returncode] == [0, 0]
@@ -315,20 +253,21 @@ def test_two_commands_on_one_study(launch: Launch, tmp_path: Path) -> None:
     _assert_identical(folder, whole)
 
 
-def test_a_command_goes_on_with_what_another_one_was_training(launch: Launch, tmp_path: Path) -> None:
+def test_a_command_goes_on_with_what_another_one_was_training(launch: Launch, holding: Holding) -> None:
     """It waits for it, says so, and takes it over when the other one is killed."""
-    words = (*LONG, "training.epochs=3000", "training.checkpoint_seconds=0.2")
-    first = launch(tmp_path, *words)
-    _wait_for(lambda: bool(_training(tmp_path, least=50)), "training")
-    second = launch(tmp_path, *words)
+    folder, words = holding("folder", ""), (*ONE, "training.checkpoint_seconds=0")
+    first = launch(folder, *words)
+    _wait_for((folder / "held-3").exists, "training")
+    second = launch(folder, *words)
     assert second.stderr is not None
-    line, who = second.stderr.readline().decode(), _training(tmp_path, least=0)[0].place
+    line, who = second.stderr.readline().decode(), _training(folder, least=-1)[0].place
     assert line == f"overfit-lab: 1 run is being trained by another command ({who}); waiting for it\n"
     first.kill()
     first.communicate()
+    (folder / "hold").unlink()
     second.communicate(timeout=240)
     assert second.returncode == 0
-    (files,) = _finished(tmp_path)
+    (files,) = _finished(folder)
     assert files.load().interruptions == 1
 
 
@@ -392,9 +331,9 @@ def test_a_record_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     assert files.record.read_text() == newer
 
 
-def test_processes_that_go_on_when_the_command_ends(launch: Launch, tmp_path: Path) -> None:
+def test_processes_that_go_on_when_the_command_ends(launch: Launch, holding: Holding) -> None:
     """`cohort_local`: the launcher is killed, and its processes train all the same; what dies goes on once."""
-    folder, whole = _folder(tmp_path, "folder", ""), _folder(tmp_path, "whole", None)
+    folder, whole = holding("folder", ""), holding("whole", None)
     sweep = (*(word for word in SWEEP if not word.startswith("+model.hidden")), "+model.hidden=3,4,5")
     words = (*sweep, "hydra/launcher=cohort_local", "hydra.launcher.max_fits=6")
     process = launch(folder, *words)
