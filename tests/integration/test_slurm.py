@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -20,7 +21,8 @@ from overfit_lab.launch.settings import SlurmSettings
 from overfit_lab.launch.slurm import SlurmPlace, largest_array, queued
 from overfit_lab.records import RunFiles, StudyFiles
 from overfit_lab.study import load_study
-from tests.integration.conftest import Result, run_command, start
+from tests.integration.conftest import Holding, Launch, Result, run_command
+from tests.integration.holding import NETWORK
 from tests.integration.slurm import ROOT, private_slurm, why_not
 
 pytestmark = pytest.mark.skipif(why_not() is not None, reason=why_not() or "")
@@ -33,6 +35,7 @@ SWEEP = (
     *("train", "-m", "data=iris", "split.folds=3", "model.depth=1", "study.name=s", "study.report=false"),
     *("trainer.accelerator=cpu", "model.dropout=0.1"),
 )
+HELD = ("train", "-m", *NETWORK, "study.name=s", "trainer.accelerator=cpu")
 
 
 @pytest.fixture(scope="session")
@@ -83,7 +86,9 @@ def training(folder: Path, least: float = 0.0) -> list[str]:
     """The cohorts that train and have got so far."""
     files = study_in(folder).cohorts
     alive = [name for name in cohort_names(folder) if is_alive(files.claim(name))]
-    return [name for name in alive if (owner := owners(files.claim(name))[-1]).horizon and owner.epoch > least]
+    # What is done in between has no owner any more.
+    last = [(name, owner) for name in alive for owner in owners(files.claim(name))[-1:]]
+    return [name for name, owner in last if owner.horizon and owner.epoch > least]
 
 
 def states(slurm: Callable[..., str]) -> dict[str, str]:
@@ -128,7 +133,7 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
 
 def undisturbed(folder: Path, *words: str) -> None:
     """The same sweep in processes of the command, in cohorts that are cut alike."""
-    assert run_command(folder, *SWEEP, *words).code == 0
+    assert run_command(folder, *words).code == 0
 
 
 def test_an_array_longer_than_the_cluster_takes(slurm: Callable[..., str], tmp_path: Path) -> None:
@@ -140,7 +145,7 @@ def test_an_array_longer_than_the_cluster_takes(slurm: Callable[..., str], tmp_p
     assert (result.code, result.err) == (0, "")
     assert len(result.out.splitlines()) == 8
     assert all(re.search(r" s\)$", line) for line in result.out.splitlines())
-    undisturbed(here, *words)
+    undisturbed(here, *SWEEP, *words)
     assert_identical(remote, here)
     assert not study_in(remote).cohorts.directory.exists()
     tasks = [path.name for path in study_in(remote).tasks.glob("[0-9]*_*") if path.is_dir()]
@@ -187,8 +192,8 @@ def test_submitted_and_left_alone(slurm: Callable[..., str], tmp_path: Path) -> 
 
 
 def _preempt_one(slurm: Callable[..., str], folder: Path) -> None:
-    wait_for(lambda: training(folder, least=50), "a task that trains")
-    claim = study_in(folder).cohorts.claim(training(folder, least=50)[0])
+    wait_for(lambda: training(folder, least=3), "a task that trains")
+    claim = study_in(folder).cohorts.claim(training(folder, least=3)[0])
     job, before = owners(claim)[-1].job, len(owners(claim))
     assert job is not None
     slurm("scancel", "--signal=USR2", job)
@@ -203,13 +208,14 @@ def _preempt_one(slurm: Callable[..., str], folder: Path) -> None:
     assert owners(claim)[-1].begun_at == pytest.approx(stopped.epoch, abs=1)
 
 
-def test_preempted_and_queued_again(slurm: Callable[..., str], tmp_path: Path) -> None:
+def test_preempted_and_queued_again(slurm: Callable[..., str], launch: Launch, holding: Holding) -> None:
     """SIGUSR2: saved at the next batch boundary, queued again, and gone on from that very step."""
-    remote, here = folders(tmp_path)
-    words = ("model.width=3,4", "training.epochs=3000", "hydra.launcher.max_fits=3")
-    process = start(remote, *SWEEP, *words, *SLURM)
+    remote, here = holding("slurm", "slowly"), holding("here", None)
+    words = (*HELD, "+model.hidden=3,4", "hydra.launcher.max_fits=3")
+    process = launch(remote, *words, *SLURM)
     for _ in range(2):
         _preempt_one(slurm, remote)
+    (remote / "hold").unlink()
     wait_for(lambda: released(slurm) and process.poll() is not None, "the end")
     out, err = process.communicate()
     assert (process.returncode, err) == (0, b""), out
@@ -221,15 +227,13 @@ def test_preempted_and_queued_again(slurm: Callable[..., str], tmp_path: Path) -
     assert all(record.epochs_repeated < 1 for record in records)
 
 
-def test_killed_tasks_go_on(slurm: Callable[..., str], tmp_path: Path) -> None:
+def test_killed_tasks_go_on(slurm: Callable[..., str], launch: Launch, holding: Holding) -> None:
     """With -9, as when a node fails: the launcher starts it again. Then by `scontrol requeue`."""
-    remote, here = folders(tmp_path)
-    words = (
-        *("model.width=3,4", "training.epochs=3000", "hydra.launcher.max_fits=3", "training.checkpoint_seconds=0.5"),
-    )
-    process = start(remote, *SWEEP, *words, *SLURM)
-    wait_for(lambda: training(remote, least=400), "a task that trains")
-    (name, *_) = training(remote, least=400)
+    remote, here = holding("slurm", "slowly"), holding("here", None)
+    words = (*HELD, "+model.hidden=3,4", "hydra.launcher.max_fits=3", "training.checkpoint_seconds=0")
+    process = launch(remote, *words, *SLURM)
+    wait_for(lambda: training(remote, least=3), "a task that trains")
+    (name, *_) = training(remote, least=3)
     owner = owners(study_in(remote).cohorts.claim(name))[-1]
     os.kill(owner.process, 9)
     assert owner.job is not None
@@ -243,8 +247,8 @@ def test_killed_tasks_go_on(slurm: Callable[..., str], tmp_path: Path) -> None:
     job, before = owners(claim)[-1].job, len(owners(claim))
     assert job is not None
     slurm("scontrol", "requeue", job)
-    record = claim.with_suffix(".json")
-    wait_for(lambda: released(slurm) and (len(owners(claim)) > before or not record.exists()), "its next start")
+    wait_for(lambda: released(slurm) and len(owners(claim)) > before, "its next start")
+    (remote / "hold").unlink()
     wait_for(lambda: released(slurm) and process.poll() is not None, "the end")
     out, err = process.communicate()
     assert process.returncode == 0, out
@@ -255,20 +259,31 @@ def test_killed_tasks_go_on(slurm: Callable[..., str], tmp_path: Path) -> None:
     assert sum(run.load().interruptions for run in finished(remote)) >= 1
 
 
-def test_a_launcher_that_is_killed_loses_nothing(slurm: Callable[..., str], tmp_path: Path) -> None:
+def test_a_launcher_that_is_killed_loses_nothing(
+    slurm: Callable[..., str], launch: Launch, holding: Holding, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its tasks go on; the same command finds them in the queue, and submits nothing twice."""
-    words = ("model.width=3,4", "training.epochs=1500", "hydra.launcher.max_fits=3")
-    process = start(tmp_path, *SWEEP, *words, *SLURM)
-    wait_for(lambda: len(states(slurm)) == 2 and training(tmp_path), "two tasks")
+    folder, words = holding("slurm", ""), (*HELD, "+model.hidden=3,4", "hydra.launcher.max_fits=3", *SLURM)
+    process = launch(folder, *words)
+    wait_for(lambda: len(list(folder.glob("held-*"))) == 2, "two tasks")
     process.kill()
     process.communicate()
     jobs = set(states(slurm))
-    again = start(tmp_path, *SWEEP, *words, *SLURM)
+    # They hold until the queue has been looked at.
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/squeue").write_text(
+        f'#!/bin/sh\n{shutil.which("squeue")} "$@"\ncode=$?\ntouch {tmp_path}/asked\nexit $code\n'
+    )
+    (tmp_path / "bin/squeue").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    again = launch(folder, *words)
+    wait_for((tmp_path / "asked").exists, "a look at the queue")
+    (folder / "hold").unlink()
     out, err = again.communicate(timeout=240)
     assert (again.returncode, err) == (0, b""), out
-    assert len(finished(tmp_path)) == 2
-    assert {path.name for path in study_in(tmp_path).tasks.glob("[0-9]*_*")} == jobs
-    assert all(run.load().interruptions == 0 for run in finished(tmp_path))
+    assert len(finished(folder)) == 2
+    assert {path.name for path in study_in(folder).tasks.glob("[0-9]*_*")} == jobs
+    assert all(run.load().interruptions == 0 for run in finished(folder))
 
 
 def test_a_run_that_fails_fails_alone_and_slurm_hears_of_it(slurm: Callable[..., str], tmp_path: Path) -> None:
@@ -389,50 +404,52 @@ def test_hydras_own_launchers_give_the_same_records(slurm: Callable[..., str], t
     assert (again.code, "overfit-lab: " in again.err) == (0, False)
 
 
-def test_hydras_own_slurm_launcher_is_preempted(slurm: Callable[..., str], tmp_path: Path) -> None:
+def test_hydras_own_slurm_launcher_is_preempted(slurm: Callable[..., str], launch: Launch, holding: Holding) -> None:
     """submitit's handler queues the job again once the checkpoint is on disk."""
-    remote, here = folders(tmp_path)
-    words = ("model.width=3", "training.epochs=3000")
+    remote, here = holding("slurm", "slowly"), holding("here", None)
+    words = (*HELD, "+model.hidden=3")
     launcher = ("hydra/launcher=submitit_slurm", "hydra.launcher.mem_gb=1", "hydra.launcher.cpus_per_task=1")
-    process = start(remote, *SWEEP, *words, *launcher)
-    wait_for(lambda: training(remote, least=50), "a task that trains")
-    (name,) = training(remote, least=50)
+    process = launch(remote, *words, *launcher)
+    wait_for(lambda: training(remote, least=3), "a task that trains")
+    (name,) = training(remote, least=3)
     claim = study_in(remote).cohorts.claim(name)
     job = owners(claim)[-1].job
     assert job is not None
     slurm("scancel", "--signal=USR2", job)
     wait_until_queued_again(slurm, job)
     wait_for(lambda: released(slurm) and len(owners(claim)) > 1, "its second start")
+    (remote / "hold").unlink()
     out, err = process.communicate(timeout=240)
     assert (process.returncode, b"overfit-lab: " in err) == (0, False), out
-    assert run_command(here, *SWEEP, *words, "hydra/launcher=basic").code == 0
+    undisturbed(here, *words, "hydra/launcher=basic")
     assert_identical(remote, here)
     (record,) = [run.load() for run in finished(remote)]
     assert record.interruptions == 1
     assert record.epochs_repeated < 1
 
 
-def test_the_example_for_people_who_submit_by_hand(slurm: Callable[..., str], tmp_path: Path) -> None:
+def test_the_example_for_people_who_submit_by_hand(slurm: Callable[..., str], holding: Holding) -> None:
     """Preempted, it saves, has itself queued again, and goes on."""
-    remote, here = folders(tmp_path)
+    remote, here = holding("slurm", "slowly"), holding("here", None)
     script = Path(sys.executable).with_name("overfit-lab")
     if not script.exists():
         pytest.skip("overfit-lab is not installed as a command")
     (remote / ".venv" / "bin").mkdir(parents=True)
     (remote / ".venv" / "bin" / "overfit-lab").symlink_to(script)
-    words = (*SWEEP, "model.width=3,4", "training.epochs=3000", "hydra.launcher.workers=1")
+    words = (*HELD, "+model.hidden=3", "seed=0,1", "hydra.launcher.workers=1")
     options = (f"--chdir={remote}", "--cpus-per-task=1", "--mem=2G", f"--output={remote}/log")
     example = str(ROOT / "scripts/slurm/sweep.sbatch")
     said = subprocess.run(
         ["sbatch", *options, example, *words], capture_output=True, text=True, check=True, cwd=remote
     ).stdout
     job = said.split()[-1]
-    wait_for(lambda: training(remote, least=50), "the sweep")
+    wait_for(lambda: training(remote, least=3), "the sweep")
     slurm("scancel", "--signal=USR2", "--batch", job)
     wait_until_queued_again(slurm, job)
     assert not training(remote)
+    (remote / "hold").unlink()
     wait_for(lambda: released(slurm) and not states(slurm), "the end")
     assert final_state(slurm, job)["JobState"] == "COMPLETED", (remote / "log").read_text()
-    undisturbed(here, "model.width=3,4", "training.epochs=3000", "hydra.launcher.workers=1")
+    undisturbed(here, *words)
     assert_identical(remote, here)
     assert all(run.load().interruptions == 1 and run.load().epochs_repeated < 1 for run in finished(remote))
