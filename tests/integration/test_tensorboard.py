@@ -49,6 +49,14 @@ def address(small: Path) -> Iterator[str]:
         server.communicate()
 
 
+def wait_until(page: Page, condition: Callable[[], bool]) -> None:
+    """Wait for what comes after what one can wait for by name; whoever asks says what is wrong after a minute."""
+    for _ in range(600):
+        if condition():
+            return
+        page.wait_for_timeout(100)
+
+
 @pytest.fixture
 def board(browser: Browser, address: str) -> Iterator[Callable[[str, str], Page]]:
     """Open a tab of TensorBoard, and wait for a text on it; nothing may have gone wrong at the end."""
@@ -77,7 +85,7 @@ def test_train_and_val_share_a_chart_and_the_folds_have_a_band(
     page = board("custom_scalars", "mean and range over the folds")
     page.get_by_text("loss, val", exact=True).first.wait_for()
     for title in ("train and val", "loss", "accuracy", "report/tensorboard"):
-        assert page.get_by_text(title, exact=True).first.is_visible(), title
+        page.get_by_text(title, exact=True).first.wait_for()
     shoot(page, "tensorboard_custom_scalars")
 
 
@@ -86,11 +94,12 @@ def test_hparams_are_those_of_the_records(
 ) -> None:
     runs = {f"runs/{run['run_id']}": run for run in pl.read_csv(small / "report" / "runs.csv").iter_rows(named=True)}
     page = board("hparams", next(iter(runs)))
+    wait_until(page, lambda: len(_values(_rows(page))) == len(runs))
     shoot(page, "tensorboard_hparams")
     rows = _rows(page)
     heads = ["Trial ID", "model.width", "parameters", "penalty.alpha", "final/val_loss", "final/onset", "final/gap"]
     assert heads in rows
-    found = {row[0]: row[1:] for row in rows if row[0].startswith("runs/")}
+    found = _values(rows)
     assert set(found) == set(runs)
     for name, values in found.items():
         run = runs[name]
@@ -99,6 +108,11 @@ def test_hparams_are_those_of_the_records(
         expected = [run["model.width"], run["parameters"], run["penalty.alpha"], run["val_loss"], onset, run["gap"]]
         # Five digits are shown.
         assert shown == pytest.approx(expected, rel=1e-4, nan_ok=True), name
+
+
+def _values(rows: list[list[str]]) -> dict[str, list[str]]:
+    """What the table says of each run, where its row is there as a whole."""
+    return {row[0]: row[1:] for row in rows if row[0].startswith("runs/") and len(row) == 7 and all(row)}
 
 
 def _rows(page: Page) -> list[list[str]]:
@@ -119,6 +133,7 @@ def test_the_reports_figures_are_images(
     figures = {path.stem for path in (small / "report/figures").glob("*.png") if not path.stem.startswith("curves_")}
     for name in figures:
         page.get_by_text(f"report/{name}", exact=True).first.wait_for()
-    page.locator("tf-image-loader img").first.wait_for()
+    images = page.locator("tf-image-loader img")
+    wait_until(page, lambda: images.count() == len(figures))
     shoot(page, "tensorboard_images")
-    assert page.locator("tf-image-loader img").count() == len(figures) == 4
+    assert images.count() == len(figures) == 4
