@@ -343,10 +343,12 @@ def test_where_there_is_no_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert not study_in(tmp_path).cohorts.directory.exists()
 
 
-def test_what_was_begun_is_kept_where_it_cannot_be_submitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_begun_is_kept_where_it_cannot_be_submitted(
+    launch: Launch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Hours of training do not end because nobody takes a job just now, nor because the queue says nothing of it."""
     words = (*SWEEP, "model.width=3,4", "training.epochs=100000", "training.checkpoint_seconds=0")
-    process = start(tmp_path, *words)
+    process = launch(tmp_path, *words)
     files = study_in(tmp_path).cohorts
     wait_for(lambda: list(files.directory.glob("*.ckpt")), "a checkpoint")
     process.kill()
