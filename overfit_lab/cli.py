@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from overfit_lab.errors import UserError, first_line
 
@@ -60,8 +60,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     return _guarded(lambda: _finalize(parsed))
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says a mistake in one line, as all of the commands do."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"overfit-lab: {message}; see {self.prog} --help\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="overfit-lab",
         description="Find the epoch where overfitting begins, for every network size and weight decay, "
         "with an error bar.",
@@ -184,10 +191,13 @@ def _train(arguments: list[str]) -> int:
         from overfit_lab.launch.explain import explain
         from overfit_lab.launch.job import register_resolvers
         from overfit_lab.launch.session import Session
+        from overfit_lab.launch.words import check_flags, choose_groups
 
     for argument in arguments:
         if argument.startswith("="):
             raise UserError(f"{argument} cannot be read as KEY=VALUE")
+    check_flags(arguments)
+    arguments = choose_groups(arguments)
     register_resolvers()
     sys.argv = ["overfit-lab train", *arguments]
     console = Console()
@@ -203,8 +213,8 @@ def _train(arguments: list[str]) -> int:
     except (HydraException, OmegaConfBaseException) as error:
         return _refuse(explain(error))
     except ValueError as error:
-        # Hydra's own flags, in a combination that it does not take.
-        if str(error).startswith(("Only one of --", "The --resolve flag")):
+        # Hydra's own flags, in a combination that it does not take; and a choice of a group that is no name.
+        if str(error).startswith(("Only one of --", "The --resolve flag", "Config group override must be")):
             return _refuse(str(error))
         # Optuna's sweeper asks for the best run where all have failed, which is said below.
         if not str(error).startswith("No trials are completed"):
@@ -319,11 +329,12 @@ def _nested(arguments: list[str]) -> int:
         from overfit_lab.launch.display import retraining_bar
         from overfit_lab.launch.job import command_line
         from overfit_lab.launch.nested import nested_sweep
+        from overfit_lab.launch.words import choose_groups
         from overfit_lab.report.final import nested_lines, nested_table
         from overfit_lab.study.nested import finalize_outer_folds
 
     command = command_line()
-    sweep = nested_sweep([word for word in arguments if word not in words])
+    sweep = nested_sweep(choose_groups([word for word in arguments if word not in words]))
     code = _train(["-m", *sweep.overrides])
     if code == 2:
         return code
