@@ -12,6 +12,7 @@ import json
 import math
 import pkgutil
 import re
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -49,11 +50,22 @@ def _in_half_open_interval(value: float) -> float:
     return value
 
 
+def _of_a_known_user(path: str) -> str:
+    try:
+        Path(path).expanduser()
+    except RuntimeError as error:
+        user = Path(path).parts[0]
+        message = f"there is no user whose folder {user} could be; for a file of that name allowed is its whole path"
+        raise ValueError(message) from error
+    return path
+
+
 Fraction = Annotated[float, AfterValidator(_in_open_interval)]
 Rate = Annotated[float, AfterValidator(_in_half_open_interval)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
+UserPath = Annotated[str, Field(min_length=1), AfterValidator(_of_a_known_user)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
@@ -107,7 +119,7 @@ class CustomData(_Data, Targeted):
 class _Columns(_Data):
     """Data that have columns with names."""
 
-    path: str = Field(min_length=1)
+    path: UserPath
     # Where the input is a column of texts: so many of its most frequent words.
     words: Count = 10_000
     # Columns: what is predicted, from what, and what says which rows belong together. Where it is null, the target is
@@ -412,7 +424,7 @@ class StudyConfig(Section):
     """Where the study lies, and whether its report is rebuilt after training."""
 
     name: str = Field(min_length=1, max_length=100)
-    root: str = Field(min_length=1)
+    root: UserPath
     report: bool
 
     @field_validator("name")
@@ -535,7 +547,29 @@ def sentence(errors: list[ErrorDetails]) -> str:
     # A value that may be one of several types has an error for each.
     texts = [re.sub(r"^\w+ should ", "must ", error["msg"]) for error in errors if _key(error) == key]
     allowed = " or ".join(texts).replace("Value error, ", "").replace(" or must be ", " or ")
+    # Hydra has made a number of what may be a name, such as that of a column.
+    number = isinstance(first["input"], int) and not isinstance(first["input"], bool)
+    if number and first["type"] == "string_type" and isinstance(first["loc"][-1], str):
+        allowed += f"; a text of digits is given in quotes, {typed(key, str(first['input']))}"
     return f"{key}={first['input']}: {allowed}"
+
+
+_DOUBLE = '"'
+
+
+def literal(text: str, mark: str = "'") -> str:
+    """Write a text so that Hydra's grammar reads it as it is, between quotation marks."""
+    # A backslash is one, but before a mark.
+    return mark + re.sub(rf"(\\*)({mark}|$)", lambda m: 2 * m[1] + ("\\" + m[2] if m[2] else ""), text) + mark
+
+
+def typed(key: str, text: str) -> str:
+    """Write an override whose value is a text as it is typed in a shell: quoted for Hydra, and again for the shell."""
+    special = re.search(r'["$`!\\]', text) is not None
+    if special and "'" not in text:
+        return f"'{key}={literal(text, _DOUBLE)}'"
+    word = f"{key}={literal(text)}"
+    return shlex.quote(word) if special else f'"{word}"'
 
 
 def _key(error: ErrorDetails) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from overfit_lab.config import (
@@ -20,6 +21,7 @@ from overfit_lab.config import (
     import_object,
     parse,
     run_id,
+    typed,
 )
 from overfit_lab.errors import UserError
 
@@ -80,11 +82,21 @@ Compose = Callable[..., Config]
         (["data=hub", "data.path=a/b", "data.download=maybe"], "data.download=maybe: must be a valid boolean"),
         (
             ["data=file", "data.path=a.csv", "data.target=3"],
-            "data.target=3: must be a valid string or a valid list",
+            "data.target=3: must be a valid string or a valid list; a text of digits is given in quotes, "
+            "\"data.target='3'\"",
         ),
         (
             ["data=file", "data.path=a.csv", "data.scale_inputs=no"],
             "data.scale_inputs=no: must be 'auto' or a valid boolean",
+        ),
+        (
+            ["data=file", "data.path='~nosuch/a.csv'"],
+            "data.path=~nosuch/a.csv: there is no user whose folder ~nosuch could be; for a file of that name allowed",
+        ),
+        (["data=hub", "data.path='~x.csv'", "data.name=x"], "data.path=~x.csv: there is no user whose folder ~x.csv"),
+        (
+            ["study.root='~nosuch/a'"],
+            "study.root=~nosuch/a: there is no user whose folder ~nosuch could be",
         ),
         (["data=file", "data.path=a.csv", "data.words=0"], "data.words=0: must be greater than or equal to 1"),
     ],
@@ -251,3 +263,13 @@ def test_what_cannot_be_imported_is_named(path: str) -> None:
 def test_an_empty_configuration_is_refused() -> None:
     with pytest.raises(UserError, match="data is missing"):
         parse({})
+
+
+@pytest.mark.parametrize("shell", ["bash", "sh"])
+@pytest.mark.parametrize(
+    "text", ["~/d.csv", "2020", "it's", 'a"b', "a$HOME b", r"C:\ünï\\", "`it's`", "!x\\", "'", '"', r"\'", "\\"]
+)
+def test_what_is_typed_in_a_shell_is_the_text(shell: str, text: str) -> None:
+    done = subprocess.run([shell, "-c", f"printf %s {typed('a.b', text)}"], capture_output=True, text=True, check=True)
+    override = OverridesParser.create().parse_override(done.stdout)
+    assert (override.key_or_group, override.value()) == ("a.b", text)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 
-from hydra.errors import MissingConfigException, OverrideParseException
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError
 
-from overfit_lab.config import ONE_DEVICE, SEVERAL_DEVICES
+from overfit_lab.config import ONE_DEVICE, SEVERAL_DEVICES, literal, typed
 from overfit_lab.errors import first_line
 
 
@@ -18,7 +19,7 @@ def explain(error: Exception) -> str:
         group, _, name = error.missing_cfg_file.rpartition("/")
         return f"{group}={name}: allowed are {', '.join(sorted(error.options))}"
     if isinstance(error, OverrideParseException):
-        return f"{error.override} cannot be read as KEY=VALUE: {first_line(error)}"
+        return f"{error.override} cannot be read as KEY=VALUE: {_advice(str(error.override)) or first_line(error)}"
     cause = error.__cause__
     if isinstance(cause, ConfigAttributeError | ConfigKeyError) and isinstance(cause.parent_node, DictConfig):
         section, _, key = str(cause.full_key).rpartition(".")
@@ -30,3 +31,16 @@ def explain(error: Exception) -> str:
     if ambiguous:
         return f"{ambiguous[1]}: several values are a sweep; add -m to run one job for each"
     return first_line(error)
+
+
+def _advice(override: str) -> str | None:
+    """Say how an override is to be typed that can be read once its value is in quotes."""
+    key, _, value = override.partition("=")
+    # What begins as a list, a dictionary or a text is meant to be one.
+    if not value or value[0] in "[{'\"":
+        return None
+    try:
+        OverridesParser.create().parse_override(f"{key}={literal(value)}")
+    except HydraException:
+        return None
+    return f"as a text its value is given in quotes, {typed(key, value)}"

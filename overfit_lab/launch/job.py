@@ -8,6 +8,7 @@ import re
 import shlex
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -109,8 +110,14 @@ def register_resolvers() -> None:
     - `file_name`: what a file, a folder or a data set of the hub is called, without folders and the file's type.
     """
 
+    def expanded(path: object) -> Path:
+        # That there is no such user is for the schema to say.
+        with suppress(RuntimeError):
+            return Path(str(path)).expanduser()
+        return Path(str(path))
+
     def expand_user(root: object) -> str:
-        return str(Path(str(root)).expanduser())
+        return str(expanded(root))
 
     def run_folder(*, _root_: DictConfig) -> str:
         return f"runs/{run_id(config_of(_root_))}"
@@ -120,7 +127,7 @@ def register_resolvers() -> None:
 
     def file_name(path: object) -> str:
         # Of an absolute path the last part is a name, even where a user has written `..`.
-        name = os.path.basename(os.path.abspath(Path(str(path)).expanduser()))  # noqa: PTH100, PTH119 - as it is linked
+        name = os.path.basename(os.path.abspath(expanded(path)))  # noqa: PTH100, PTH119 - as it is linked
         return re.sub(r"(?<=.)\.(csv|tsv|parquet|npz)(\.gz)?$", "", name)
 
     for resolver in (expand_user, run_folder, study_folder, file_name):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from overfit_lab.config import conf_directory
+from overfit_lab.config import conf_directory, literal
 from overfit_lab.errors import UserError
 from overfit_lab.launch.explain import explain
 from overfit_lab.launch.job import config_of
@@ -74,7 +73,8 @@ def nested_sweep(overrides: Sequence[str]) -> NestedSweep:
     assert folds is not None  # else the schema had refused `split.outer`
     root = study.directory.with_name(f"{study.directory.name}-nested")
     own = [
-        "study.root=" + _quoted(str(root)),
+        # A `${` would be an interpolation.
+        "study.root=" + literal(str(root).replace("${", r"\${"), '"'),
         "study.name=outer-${split.outer}",
         "study.report=false",
         "split.test_fraction=0",
@@ -83,9 +83,3 @@ def nested_sweep(overrides: Sequence[str]) -> NestedSweep:
     ]
     kept = [word for word in overrides if word.split("=")[0] not in {o.split("=")[0] for o in own}]
     return NestedSweep((*kept, *own), tuple(root / f"outer-{fold}" for fold in range(folds)))
-
-
-def _quoted(text: str) -> str:
-    # In Hydra's grammar a backslash is one, but before a quote; a `${` would be an interpolation.
-    literal = text.replace("${", r"\${")
-    return '"' + re.sub(r'(\\*)("|$)', lambda m: 2 * m[1] + ("\\" + m[2] if m[2] else ""), literal) + '"'

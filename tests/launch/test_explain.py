@@ -17,6 +17,14 @@ from overfit_lab.launch.explain import explain
         ("foo=1", "there is no key foo; allowed there are split, data, model, task, penalty, optimizer"),
         ("model.foo=1", "there is no key model.foo; allowed there are _target_, width, depth, activation, dropout"),
         ("model.width=[", "model.width=[ cannot be read as KEY=VALUE: no viable alternative at input '['"),
+        (
+            "data.path=~/d.csv",
+            "data.path=~/d.csv cannot be read as KEY=VALUE: as a text its value is given in quotes, "
+            "\"data.path='~/d.csv'\"",
+        ),
+        ("study.name=ünï", "study.name=ünï cannot be read as KEY=VALUE: as a text its value is given in quotes, "),
+        ("study.name='a", "study.name='a cannot be read as KEY=VALUE: LexerNoViableAltException"),
+        ("a b", "a b cannot be read as KEY=VALUE: "),
         ("seed=1,2", "seed=1,2: several values are a sweep; add -m to run one job for each"),
         ("~nope", "Could not delete from config. 'nope' does not exist."),
     ],
