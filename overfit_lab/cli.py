@@ -219,6 +219,8 @@ def _train(arguments: list[str]) -> int:
         # Optuna's sweeper asks for the best run where all have failed, which is said below.
         if not str(error).startswith("No trials are completed"):
             raise
+        if not session.all_outcomes():
+            return _refuse("none of the jobs of the search could be run; hydra.sweeper.max_failure_rate=0 says why")
     except Exception as error:
         # Hydra's own launchers for submitit raise what has become of the first job that was killed. What has become of
         # all of them stands in the study.

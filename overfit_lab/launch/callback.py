@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
@@ -17,6 +19,7 @@ from overfit_lab.errors import UserError
 from overfit_lab.launch.compose import compose_from_templates
 from overfit_lab.launch.explain import explain
 from overfit_lab.launch.job import overrides_of
+from overfit_lab.launch.search import check_search, is_optuna, nothing_found
 
 
 class Refusal(SystemExit):
@@ -59,14 +62,22 @@ class JobCallback(Callback):
         self._learn_launcher(config)
         loader = GlobalHydra.instance().config_loader()
         compose_from_templates(loader)
-        if config.hydra.sweeper._target_ != f"{BasicSweeper.__module__}.{BasicSweeper.__qualname__}":
-            return
         try:
-            jobs = _sweep(config)
-            self.jobs.expect(jobs)
-            self._check(loader.load_sweep_config(config, job) for job in jobs)
+            if is_optuna(config):
+                check_search(config, _overrides(config))
+            elif config.hydra.sweeper._target_ == f"{BasicSweeper.__module__}.{BasicSweeper.__qualname__}":
+                jobs = [job for batch in BasicSweeper.split_arguments(_overrides(config), None) for job in batch]
+                self.jobs.expect(jobs)
+                self._check(loader.load_sweep_config(config, job) for job in jobs)
+        except UserError as error:
+            raise Refusal(error) from error
         except (HydraException, OmegaConfBaseException) as error:
             raise Refusal(UserError(explain(error))) from error
+
+    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:  # noqa: ANN401 - Hydra's signature
+        """Say where a search has found nothing."""
+        if is_optuna(config) and (said := nothing_found(config)) is not None:
+            print(f"overfit-lab: {said}", file=sys.stderr)
 
     def _learn_launcher(self, config: DictConfig) -> None:
         launcher = OmegaConf.to_container(config.hydra.launcher, resolve=True)
@@ -88,9 +99,8 @@ def _check_folder(config: DictConfig) -> None:
         raise Refusal(UserError("hydra.job.chdir=true: study.root is seen from where you work; allowed is false"))
 
 
-def _sweep(config: DictConfig) -> list[list[str]]:
-    """List the overrides of each job, as the basic sweeper will."""
+def _overrides(config: DictConfig) -> list[Override]:
+    """Parse the overrides that a sweeper makes its jobs from."""
     fixed = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
     parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
-    overrides = parser.parse_overrides([*fixed, *overrides_of(config.hydra)])
-    return [job for batch in BasicSweeper.split_arguments(overrides, None) for job in batch]
+    return parser.parse_overrides([*fixed, *overrides_of(config.hydra)])

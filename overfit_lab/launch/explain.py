@@ -27,6 +27,8 @@ def explain(error: Exception) -> str:
             return f"{cause.full_key}: {ONE_DEVICE}"
         allowed = ", ".join(str(key) for key in cause.parent_node if key != "hydra")
         return f"there is no key {cause.full_key}; allowed there are {allowed}"
+    if str(error).startswith("Error merging override ") and cause is not None:
+        return f"{first_line(error).removeprefix('Error merging override ')}: {first_line(cause)}"
     ambiguous = re.match(r"Ambiguous value for argument '(.*)'", str(error))
     if ambiguous:
         return f"{ambiguous[1]}: several values are a sweep; add -m to run one job for each"
@@ -36,8 +38,8 @@ def explain(error: Exception) -> str:
 def _advice(override: str) -> str | None:
     """Say how an override is to be typed that can be read once its value is in quotes."""
     key, _, value = override.partition("=")
-    # What begins as a list, a dictionary or a text is meant to be one.
-    if not value or value[0] in "[{'\"":
+    # What looks like a list, a dictionary, a text or a function is meant to be one.
+    if not value or value[0] in "[{'\"" or re.fullmatch(r"\w+\(.*\)", value):
         return None
     try:
         OverridesParser.create().parse_override(f"{key}={literal(value)}")

@@ -103,6 +103,14 @@ class Session:
                     "use one command for each, or sweep study.name along"
                 )
 
+    def check_job(self, composed: DictConfig) -> None:
+        """Check one job of a search before its batch is run; our launchers call this, and nothing is written.
+
+        Raises:
+            UserError: The job is a mistake.
+        """
+        self._prepare(composed)
+
     def run(self, composed: DictConfig) -> Outcome:
         """Run one job: Hydra's task function.
 

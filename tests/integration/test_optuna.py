@@ -5,12 +5,12 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+import pytest
 from omegaconf import OmegaConf
 
 import overfit_lab
 from tests.integration.conftest import COMMAND
 
-# What optuna prints of itself stands aside.
 QUIET = ("data=iris", "training.epochs=8", "study.report=false", "hydra.sweeper.n_jobs=3")
 
 
@@ -24,6 +24,7 @@ def search(folder: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
 def test_what_is_found_is_the_best_of_the_study(tmp_path: Path) -> None:
     first = search(tmp_path, "hydra.sweeper.n_trials=5")
     assert first.returncode == 0, first.stderr
+    assert first.stderr == ""
     study = overfit_lab.load_study(tmp_path / "studies/iris-kfold")
     losses = {
         (run.config["model"]["width"], run.config["penalty"]["alpha"]): run.val_loss.mean
@@ -58,12 +59,50 @@ def test_where_all_runs_fail_it_ends_with_1(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_a_mistake_ends_it_with_2(tmp_path: Path) -> None:
-    done = search(tmp_path, "model.width=interval(-3,-2)")
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        # In every run of a batch, in some of its runs, and in how they are composed.
+        (["data=file", "data.path=nope.csv"], "data.path=nope.csv: there is no such file"),
+        (["model.width=interval(-3,-2)"], "model.width=-2"),
+        (["training.eval_every=choice(1,0)"], "training.eval_every=0: must be greater than or equal to 1"),
+        (["model=linear"], "there is no key model.width; allowed there are _target_, bias"),
+        (["hydra.sweeper.n_jobs=0"], "hydra.sweeper.n_jobs=0: must be greater than or equal to 1"),
+        (["hydra.sweeper.n_trials=x"], "hydra.sweeper.n_trials=x: Value 'x' of type 'str' could not be converted"),
+        (["optimizer.lr=interval(0.1,0.01)"], "optimizer.lr=interval(0.1,0.01): The `low` value must be smaller than"),
+        (["optimizer.lr=tag(log,interval(0,1))"], "optimizer.lr=tag(log,interval(0,1)): The `low` value must be "),
+        (["data=glob(nope*)"], "data=glob(nope*): Optuna cannot search it"),
+    ],
+)
+def test_a_mistake_ends_it_with_2(tmp_path: Path, overrides: list[str], message: str) -> None:
+    done = search(tmp_path, *overrides)
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"overfit-lab: {message}")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_where_failures_are_allowed_a_mistake_is_one_of_them(tmp_path: Path) -> None:
+    half = ("model.width=choice(8,0)", "hydra.sweeper.n_trials=4", "hydra.sweeper.n_jobs=4")
+    done = search(tmp_path, *half, "hydra.sweeper.max_failure_rate=1")
+    assert done.returncode == 0, done.stderr
+    runs = list((tmp_path / "studies/iris-kfold/runs").iterdir())
+    assert 0 < len(runs) < 4
+    assert all((run / "run.json").is_file() for run in runs)
+
+
+def test_a_search_that_can_run_none_of_its_jobs_ends_with_2(tmp_path: Path) -> None:
+    done = search(tmp_path, "model.width=0", "hydra.sweeper.max_failure_rate=1", "hydra.sweeper.n_trials=2")
     assert done.returncode == 2
-    assert "model.width=-2" in done.stderr.splitlines()[-1]
-    assert "Traceback" not in done.stderr
-    assert not (tmp_path / "studies/iris-kfold").exists()
+    assert "none of the jobs of the search could be run" in done.stderr.splitlines()[-1]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_where_all_runs_diverge_nothing_is_found(tmp_path: Path) -> None:
+    done = search(tmp_path, "optimizer.lr=1e30", "hydra.sweeper.n_trials=2")
+    assert done.returncode == 0
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("overfit-lab: no run of the search has a finite validation loss; ")
 
 
 def test_a_batch_trains_as_one_cohort(tmp_path: Path) -> None:

@@ -24,6 +24,8 @@ from overfit_lab.launch.explain import explain
         ),
         ("study.name=ünï", "study.name=ünï cannot be read as KEY=VALUE: as a text its value is given in quotes, "),
         ("study.name='a", "study.name='a cannot be read as KEY=VALUE: LexerNoViableAltException"),
+        ("model.width=f()", "model.width=f() cannot be read as KEY=VALUE: "),
+        ("hydra.job.num=x", "hydra.job.num=x: Value 'x' of type 'str' could not be converted to Integer"),
         ("a b", "a b cannot be read as KEY=VALUE: "),
         ("seed=1,2", "seed=1,2: several values are a sweep; add -m to run one job for each"),
         ("~nope", "Could not delete from config. 'nope' does not exist."),

@@ -186,6 +186,42 @@ def test_a_job_that_cannot_be_composed_does_not_end_the_others(composed: list[li
         _ = returns[1].return_value
 
 
+class Checking(Together):
+    """Finds a mistake in the job with width 11, where a sweeper searches."""
+
+    def check_job(self, config: DictConfig) -> None:
+        self.events.append(f"check {config.model.width}")
+        if config.model.width == 11:
+            raise ValueError("a mistake")
+
+
+def test_a_search_ends_with_its_first_mistake(composed: list[list[str]], tmp_path: Path) -> None:
+    owner = Checking([0, 1])
+    with pytest.raises(ValueError, match="a mistake"):
+        launch(owner, tmp_path, "+hydra.sweeper.max_failure_rate=0.0")
+    assert owner.events == ["check 10", "check 11"]
+    with pytest.raises(ConfigCompositionException, match=r"model\.wdith"):
+        launch(owner, tmp_path, "+hydra.sweeper.max_failure_rate=0.0", jobs=[["model.wdith=3"]])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_search_may_allow_for_mistakes(composed: list[list[str]], tmp_path: Path) -> None:
+    owner = Checking([0, 1])
+    returns = launch(owner, tmp_path, "+hydra.sweeper.max_failure_rate=0.5")
+    assert owner.events[:4] == ["check 10", "check 11", "check 12", "None fits, None workers, jobs ['5', '7']"]
+    assert [done.status for done in returns] == [JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.COMPLETED]
+    with pytest.raises(ValueError, match="a mistake"):
+        _ = returns[1].return_value
+    # What is a mistake leaves no folder.
+    assert len(list(tmp_path.glob("*/runs/*"))) == 2
+
+
+def test_jobs_that_are_known_beforehand_are_not_checked_again(composed: list[list[str]], tmp_path: Path) -> None:
+    owner = Checking([0, 1, 2])
+    launch(owner, tmp_path)
+    assert not [event for event in owner.events if event.startswith("check")]
+
+
 def test_each_job_has_a_folder(composed: list[list[str]], tmp_path: Path) -> None:
     returns = launch(Together([2, 1, 0]), tmp_path)
     folders = [done.hydra_cfg.hydra.runtime.output_dir for done in returns if done.hydra_cfg is not None]

@@ -86,6 +86,10 @@ class CohortLauncher(BasicLauncher):
     which yields the index of each job, once, when that job can be run. Where there is no such method the jobs are run
     one after another, as Hydra's basic launcher does it.
 
+    A sweeper that searches (it has a `max_failure_rate`) makes its jobs up as it goes. Where the owner has a method
+    `check_job(config)`, which raises what is wrong with a job, each is checked before the first of its batch is run. A
+    mistake ends the search at once where no failure is allowed for.
+
     Args:
         settings: Handed to `run_together`.
     """
@@ -107,7 +111,8 @@ class CohortLauncher(BasicLauncher):
         Returns:
             What became of each job, in the order of job_overrides.
         """
-        run_together = getattr(getattr(self.task_function, "__self__", None), "run_together", None)
+        owner = getattr(self.task_function, "__self__", None)
+        run_together, check_job = getattr(owner, "run_together", None), getattr(owner, "check_job", None)
         if not callable(run_together):
             return super().launch(job_overrides, initial_job_idx)
         assert self.hydra_context is not None
@@ -118,11 +123,17 @@ class CohortLauncher(BasicLauncher):
         configs: list[DictConfig] = []
         numbers: list[int] = []
         returns: dict[int, JobReturn] = {}
+        failures_allowed = OmegaConf.select(self.config, "hydra.sweeper.max_failure_rate")
         for number, overrides in enumerate(job_overrides):
             try:
-                configs.append(self._compose(overrides, initial_job_idx + number))
+                config = self._compose(overrides, initial_job_idx + number)
+                if failures_allowed is not None and callable(check_job):
+                    check_job(config)
+                configs.append(config)
                 numbers.append(number)
             except Exception as error:
+                if failures_allowed == 0:
+                    raise
                 # One job's mistake is not the others': the sweeper is told, and judges.
                 returns[number] = JobReturn(overrides=overrides, status=JobStatus.FAILED)
                 returns[number].return_value = error
