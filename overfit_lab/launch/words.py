@@ -73,7 +73,7 @@ def _read(word: str) -> Override | None:
 
 
 def _is_group(key: str) -> bool:
-    return "/" in key or (conf_directory() / key).is_dir()
+    return key != "" and ("/" in key or (conf_directory() / key).is_dir())
 
 
 def _is_named(value: object) -> bool:
