@@ -137,11 +137,14 @@ def _number_categories(column: pl.Series, place: str) -> tuple[NDArray[np.float6
 def is_prose(column: pl.Series) -> bool:
     """Say whether a column holds texts that are no categories: too many different ones, or mostly long ones.
 
-    Where most hold no word, as `12 %` and `$1,013` do not, they are numbers that are written in a way of their own.
+    Digits without a word, as in `12 %` and `$1,013`, are numbers that are written in a way of their own.
     """
-    if column.dtype != pl.String or not _mostly(column.drop_nulls().str.contains(_WORD)):
+    if column.dtype != pl.String:
         return False
-    words = column.drop_nulls().str.count_matches(r"\S+")
+    texts = column.drop_nulls()
+    if _mostly(texts.str.contains(r"\d") & ~texts.str.contains(_WORD)):
+        return False
+    words = texts.str.count_matches(r"\S+")
     return _mostly(words >= FEWEST_WORDS_OF_PROSE) or column.n_unique() > _most_categories(column)
 
 

@@ -165,7 +165,12 @@ def _remove(folder: Path) -> None:
     [
         (lambda folder: None, ("data.path=nowhere/imdb",), "data.path=nowhere/imdb: there is no such folder"),
         (_remove, (), "holds no parquet files"),
-        (lambda folder: _drop(folder, "text", TRAIN), (), "data.path=imdb: its splits do not fit together"),
+        (lambda folder: _drop(folder, "text", TRAIN), (), "data.inputs=text: imdb has no such column"),
+        (
+            lambda folder: _drop(folder, "text", TEST),
+            (),
+            "data.path=imdb: split test has no column text, which train has",
+        ),
         (
             lambda folder: _drop(folder, "text"),
             (),

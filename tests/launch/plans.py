@@ -77,16 +77,15 @@ class Mortal(nn.Linear):
 
     steps = 0
 
-    def __init__(self, inputs: int, outputs: int, folder: str | None) -> None:
+    def __init__(self, inputs: int, outputs: int, folder: str) -> None:
         super().__init__(inputs, outputs)
-        self.folder = folder
+        self.marks = Path(folder)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.folder is not None and self.training and len(x) > 2:
+        if self.training and len(x) > 2:
             Mortal.steps += 1
-            marks = Path(self.folder)
-            if Mortal.steps == 40 and len(list(marks.iterdir())) < 3:
-                (marks / str(os.getpid())).touch()
+            if Mortal.steps == 40 and len(list(self.marks.iterdir())) < 3:
+                (self.marks / str(os.getpid())).touch()
                 os.kill(os.getpid(), signal.SIGKILL)
         return super().forward(x)
 
