@@ -89,22 +89,27 @@ def _find_separator(content: bytes, place: str) -> tuple[str, bytes]:
     Returns:
         The separator, and the content as a reader takes it that knows no spaces between a separator and a quote.
     """
-    told, _, rest = content.partition(b"\n")
-    if found := re.fullmatch(rb"sep=(.)\r?", told):
-        # Excel says it in a line of its own.
-        return found[1].decode(), _names_checked(rest, found[1].decode(), place)
+    # Excel says it in a line of its own.
+    told = re.match(rb"sep=(.)\r?\n", content)
+    if told:
+        content = content[told.end() :]
     text = content[:_SAMPLE_BYTES].decode(errors="ignore")
-    records = {one: _records(text, one, place) for one in _SEPARATORS}
-    widths = {one: [len(record) for record in own] for one, own in records.items()}
-    fitting = [one for one, own in widths.items() if own and own[0] > 1 and set(own) == {own[0]}]
+    records = {one: _records(text, one, place) for one in ([told[1].decode()] if told else _SEPARATORS)}
+    separator = _choose_separator(records)
+    _check_names(records[separator][:1], place)
+    if re.search(rf'(^|{re.escape(separator)}) +"', text, re.MULTILINE):
+        content = _join_quotes(content, separator)
+    return separator, content
+
+
+def _choose_separator(records: dict[str, list[list[str]]]) -> str:
+    """Choose by what each separator makes of the first records; see `parse_csv`."""
+    widths = {one: [len(record) for record in own] or [0] for one, own in records.items()}
+    fitting = [one for one, own in widths.items() if own[0] > 1 and set(own) == {own[0]}]
+    if not fitting:
+        return max(reversed(records), key=lambda one: widths[one][0])
     # What cuts through quoted cells leaves their quotes.
-    quotes = {one: sum(cell.count('"') for record in own for cell in record) for one, own in records.items()}
-    separator = (
-        min(fitting, key=lambda one: quotes[one])
-        if fitting
-        else max(reversed(_SEPARATORS), key=lambda one: (widths[one] or [0])[0])
-    )
-    return separator, _names_checked(content, separator, place)
+    return min(fitting, key=lambda one: sum(cell.count('"') for record in records[one] for cell in record))
 
 
 def _records(text: str, separator: str, place: str) -> list[list[str]]:
@@ -117,18 +122,19 @@ def _records(text: str, separator: str, place: str) -> list[list[str]]:
     return found[:-1] if len(found) > 2 else found
 
 
-def _names_checked(content: bytes, separator: str, place: str) -> bytes:
-    text = content[:_SAMPLE_BYTES].decode(errors="ignore")
-    names = [name.strip() for name in next(iter(_records(text, separator, place)), [])]
+def _check_names(first: list[list[str]], place: str) -> None:
+    """Make sure that the first record, if there is one, holds the names of the columns."""
+    names = [name.strip() for record in first for name in record]
     for name in names:
         # A year may be a name.
         if name and not name.isdigit() and _is_number(name):
             raise UserError(f"{place}: its first line holds the number {name}; needed are the names of columns")
         if names.count(name) > 1:
             raise UserError(f"{place}: its first line holds {name!r} twice; needed are the names of columns")
-    if not re.search(rf'(^|{re.escape(separator)}) +"', text, re.MULTILINE):
-        return content
-    # Quotes behind spaces, which polars takes for text.
+
+
+def _join_quotes(content: bytes, separator: str) -> bytes:
+    """Take away the spaces in front of quotes, behind which polars takes a quote for text."""
     written = io.StringIO(newline="")
     reader = csv.reader(io.StringIO(content.decode(), newline=""), delimiter=separator, skipinitialspace=True)
     csv.writer(written, delimiter=separator).writerows(reader)

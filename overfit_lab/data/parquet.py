@@ -131,7 +131,8 @@ def _concat(frames: Sequence[pl.DataFrame], folder: Path) -> pl.DataFrame:
 def _classes(path: Path) -> dict[str, list[str]]:
     """Read the names of classes that the library `datasets` notes in a file."""
     try:
-        noted = json.loads(pl.read_parquet_metadata(io.BytesIO(path.read_bytes())).get("huggingface", "{}"))
+        with path.open("rb") as file:
+            noted = json.loads(pl.read_parquet_metadata(file).get("huggingface", "{}"))
         features = noted.get("info", {}).get("features", {})
         return {
             column: [str(name) for name in feature["names"]]

@@ -337,22 +337,19 @@ def test_processes_that_go_on_when_the_command_ends(launch: Launch, holding: Hol
     sweep = (*(word for word in SWEEP if not word.startswith("+model.hidden")), "+model.hidden=3,4,5")
     words = (*sweep, "hydra/launcher=cohort_local", "hydra.launcher.max_fits=6")
     process = launch(folder, *words)
-    try:
-        _wait_for(lambda: len(list(folder.glob("studies/*/cohorts/*.ckpt"))) == 2, "two checkpoints")
-        process.kill()
-        process.communicate()
-        shown = run_command(folder, "status", "studies/iris-kfold").out
-        assert "4 running, 2 waiting, 0 failed, 0 lost" in shown
-        # A task that is killed is missed by nobody now, until the same command is given again: it goes on with it, and
-        # does not take a process for dead that takes long to begin.
-        victim = _training(folder, least=-1)[0]
-        os.kill(victim.process, signal.SIGKILL)
-        (folder / "slow").touch()
-        again = launch(folder, *words)
-        _wait_for(lambda: len(_finished(folder)) == 2, "the runs of the task that was killed")
-    finally:
-        # They wait for nobody else.
-        (folder / "hold").unlink()
+    _wait_for(lambda: len(list(folder.glob("studies/*/cohorts/*.ckpt"))) == 2, "two checkpoints")
+    process.kill()
+    process.communicate()
+    shown = run_command(folder, "status", "studies/iris-kfold").out
+    assert "4 running, 2 waiting, 0 failed, 0 lost" in shown
+    # A task that is killed is missed by nobody now, until the same command is given again: it goes on with it, and
+    # does not take a process for dead that takes long to begin.
+    victim = _training(folder, least=-1)[0]
+    os.kill(victim.process, signal.SIGKILL)
+    (folder / "slow").touch()
+    again = launch(folder, *words)
+    _wait_for(lambda: len(_finished(folder)) == 2, "the runs of the task that was killed")
+    (folder / "hold").unlink()
     _, err = again.communicate(timeout=120)
     assert (again.returncode, err.decode()) == (0, "")
     assert len(_finished(folder)) == 6
